@@ -1,4 +1,5 @@
 //! Outstation: an agent for edge gateways. See ARCHITECTURE.md for the map.
 #![deny(unsafe_code)]
 
+pub mod encode;
 pub mod reading;

@@ -1,0 +1,124 @@
+//! The `json` format: readings and gaps.
+
+use std::collections::HashSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value as Json, json};
+
+use super::{Identity, Message, Plan, Route};
+use crate::reading::{Batch, Reading, Severity, Timestamp, Value};
+
+/// The message that `plan` makes of its readings.
+pub fn reading_message(route: &Route, batch: &Batch, plan: &Plan, identity: Identity) -> Message {
+    let readings = || plan.readings.iter().filter_map(|&index| batch.readings.get(index));
+    let mut topic = route.topic.clone();
+    let mut payload = head(&route.agent, identity);
+    payload.insert("source".into(), route.source.as_str().into());
+    payload.insert("time".into(), plan.time.rfc3339().into());
+    if !batch.clock_synced {
+        payload.insert("clock".into(), "unsynced".into());
+    }
+    if route.per_point() {
+        if let Some(reading) = readings().next() {
+            let name = point_name(route, reading);
+            topic = topic.replace("{point}", &name);
+            payload.insert("point".into(), name.into());
+            if let Some(value) = shown(reading) {
+                payload.insert("value".into(), value);
+            }
+        }
+    } else {
+        let values: Map<String, Json> = readings().filter_map(|r| Some((point_name(route, r), shown(r)?))).collect();
+        payload.insert("values".into(), values.into());
+    }
+    for (key, severity) in [("uncertain", Severity::Uncertain), ("bad", Severity::Bad)] {
+        let reasons: Map<String, Json> = readings()
+            .filter(|reading| reading.quality.severity == severity)
+            .map(|reading| (point_name(route, reading), reading.quality.word(&route.reasons).into()))
+            .collect();
+        if !reasons.is_empty() {
+            payload.insert(key.into(), reasons.into());
+        }
+    }
+    Message { topic, payload: bytes(&payload) }
+}
+
+/// A run of messages that will never come.
+pub struct Gap<'a> {
+    /// `buffer-full expired corrupt rejected too-large`.
+    pub reason: &'a str,
+    /// The boot that the run belongs to.
+    pub boot: u32,
+    /// First `seq` of the run.
+    pub first: u64,
+    /// Last `seq` of the run.
+    pub last: u64,
+    /// How many messages.
+    pub messages: u64,
+    /// How many of each source, as far as it can still be read; a source named twice counts together.
+    pub sources: &'a [(std::sync::Arc<str>, u64)],
+    /// When the first one was taken.
+    pub from: Option<Timestamp>,
+    /// When the last one was taken.
+    pub to: Option<Timestamp>,
+}
+
+/// The payload of a gap message that was written at `time`.
+pub fn gap(agent: &str, identity: Identity, time: Timestamp, gap: &Gap<'_>) -> Vec<u8> {
+    let mut payload = head(agent, identity);
+    payload.insert("time".into(), time.rfc3339().into());
+    let mut run = Map::new();
+    run.insert("reason".into(), gap.reason.into());
+    run.insert("boot".into(), gap.boot.into());
+    run.insert("first".into(), gap.first.into());
+    run.insert("last".into(), gap.last.into());
+    run.insert("messages".into(), gap.messages.into());
+    let mut seen = HashSet::new();
+    let names: Vec<_> = gap.sources.iter().map(|(name, _)| name).filter(|name| seen.insert(*name)).collect();
+    if !names.is_empty() {
+        let count = |name| gap.sources.iter().filter(|(other, _)| other == name).map(|(_, count)| count).sum::<u64>();
+        run.insert("sources".into(), names.iter().map(|name| (name.to_string(), json!(count(*name)))).collect());
+    }
+    for (key, time) in [("from", gap.from), ("to", gap.to)] {
+        if let Some(time) = time {
+            run.insert(key.into(), time.rfc3339().into());
+        }
+    }
+    payload.insert("gap".into(), run.into());
+    bytes(&payload)
+}
+
+fn head(agent: &str, identity: Identity) -> Map<String, Json> {
+    let mut payload = Map::new();
+    payload.insert("agent".into(), agent.into());
+    payload.insert("store".into(), format!("{:08x}", u32::from_be_bytes(identity.store)).into());
+    payload.insert("boot".into(), identity.boot.into());
+    payload.insert("seq".into(), identity.seq.into());
+    payload
+}
+
+fn point_name(route: &Route, reading: &Reading) -> String {
+    // The host refuses readings of unknown points; a number stands where a damaged route lacks the name.
+    route.points.get(reading.point as usize).cloned().unwrap_or_else(|| reading.point.to_string())
+}
+
+/// The value, unless the reading is bad: an old or doubtful value is never shown for one that is missing.
+fn shown(reading: &Reading) -> Option<Json> {
+    if reading.quality.severity == Severity::Bad {
+        return None;
+    }
+    Some(match reading.value.as_ref()? {
+        Value::Boolean(value) => (*value).into(),
+        Value::Integer(value) => (*value).into(),
+        Value::Unsigned(value) => (*value).into(),
+        Value::Real(value) => json!(value),
+        Value::Text(text) => text.as_str().into(),
+        Value::Bytes(bytes) => STANDARD.encode(bytes).into(),
+    })
+}
+
+fn bytes(payload: &Map<String, Json>) -> Vec<u8> {
+    // A map of JSON values always becomes text.
+    serde_json::to_vec(payload).unwrap_or_default()
+}
