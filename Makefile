@@ -1,0 +1,71 @@
+# `make run` and `make test` are the two that matter: each installs what is missing, builds, and says what it
+# does. Development needs neither after the first time: `cargo build` and `cargo test` work alone.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup plugins agent build run test test-long bench fmt fmt-check clippy scripts deny clean
+
+# On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
+LOCKED := $(if $(CI),--locked)
+PLUGINS := --manifest-path plugins/Cargo.toml
+export CARGO_TERM_PROGRESS_WHEN ?= $(if $(CI),never,auto)
+
+help: ## what there is
+	@echo 'usage: make TARGET'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## install what is missing (as root; otherwise print it and exit 1)
+	@packaging/setup
+
+build: setup plugins agent ## target/release/outstation and target/plugins/*.wasm
+
+plugins: ## target/plugins/*.wasm alone
+	@echo '== plugins: target/plugins'
+	@plugins/build
+
+agent: ## target/release/outstation alone
+	@echo '== agent: target/release/outstation'
+	@packaging/build-agent $(LOCKED)
+
+run: build ## build, start a broker if none answers, run the agent on agent.toml
+	@exec packaging/run-demo
+
+test: setup plugins ## everything that fits in ten minutes
+	@echo '== tests: the agent, its documentation, the house'
+	cargo test $(LOCKED)
+	@echo '== tests: the plugins, natively'
+	cargo test $(LOCKED) $(PLUGINS) --workspace
+	@echo '== tests: passed'
+
+test-long: setup plugins ## more seeds, more kills, and the tests that are ignored elsewhere; before a release
+	@echo '== long tests (OUTSTATION_TEST_LONG=1, PROPTEST_CASES=$${PROPTEST_CASES:-20000})'
+	OUTSTATION_TEST_LONG=1 PROPTEST_CASES=$${PROPTEST_CASES:-20000} cargo test $(LOCKED) -- --include-ignored
+	@echo '== long tests: passed'
+
+bench: build ## start to first message, memory at rest, size; measured here and now
+	@benches/footprint
+
+fmt: ## format everything
+	cargo fmt
+	cargo fmt $(PLUGINS) --all
+
+fmt-check: ## fail where something is not formatted
+	cargo fmt --check
+	cargo fmt $(PLUGINS) --all --check
+
+clippy: ## every lint is an error
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+	cargo clippy $(LOCKED) $(PLUGINS) --workspace --all-targets -- -D warnings
+
+scripts: ## every shell script parses
+	@packaging/check-scripts
+
+deny: ## licences, bans and sources of what we depend on; advisories where they can be had
+	@packaging/check-dependencies
+
+clean: ## remove what was built (not data/)
+	cargo clean
+	cargo clean $(PLUGINS)
+	rm -rf target
