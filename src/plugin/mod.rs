@@ -1,0 +1,329 @@
+//! Plugins: WebAssembly components, compiled elsewhere, kept in limits here.
+//!
+//! ```text
+//!  file ─▶ hash ─▶ cache ──────────────▶ Plugin ─▶ check, describe   (looked at: no device, no state)
+//!                    │  none or not good    │
+//!                    └─▶ compile child ─▶───┘
+//!                                           └────▶ Instance ─▶ run, run, .. ─▶ stop
+//! ```
+//!
+//! Owns wasmtime: no other module of the agent sees its types. Readings leave as `reading::Reading`.
+//!
+//! - A component is refused before it runs where it imports what the host does not offer, or what its source is not granted.
+//! - Whatever a guest does ends at most its own instance: time, memory, tables, handles, log lines, what it hands over in a call,
+//!   readings and their size are all limited, each by a named `*_MAX`.
+//! - No code is compiled in this process.
+
+mod bindings;
+mod cache;
+mod compile;
+mod convert;
+mod engine;
+mod failure;
+mod grants;
+mod guest;
+mod instance;
+mod offered;
+mod spec;
+mod ticker;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tracing::{debug, warn};
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+pub use compile::{CompileLimits, Compiler, compile_child};
+pub use convert::About;
+pub use engine::Kind as EngineKind;
+pub use failure::{Failure, LoadError};
+pub use grants::{Grants, MissingGrant};
+pub use instance::{Instance, Outcome, Problem, Trigger};
+pub use spec::{SourceSpec, StateFuture, StateStore};
+
+use crate::device::system::Statistics;
+use cache::{Cache, Key};
+use guest::Guest;
+use instance::Live;
+use ticker::Ticker;
+
+/// A larger file is no plugin.
+const FILE_MAX: u64 = 64 << 20;
+/// A component begins with this; a core module has the same first half.
+const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
+
+/// How plugins are compiled and run.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Machine code, or interpreted.
+    pub engine: EngineKind,
+    /// Where compiled components are kept. Made, with access for this user only.
+    pub cache_dir: PathBuf,
+    /// What compiles.
+    pub compiler: Compiler,
+    /// What compiling may take.
+    pub compile: CompileLimits,
+}
+
+/// The plugin host. A clone is the same host.
+#[derive(Clone)]
+pub struct Host(Arc<Shared>);
+
+/// What all plugins share.
+struct Shared {
+    options: HostOptions,
+    engine: Engine,
+    fingerprint: u64,
+    linker: Linker<Guest>,
+    ticker: Arc<Ticker>,
+    cache: Cache,
+    /// Plugins that somebody holds. Locked while one is compiled: one at a time.
+    loaded: Mutex<HashMap<Key, Weak<Loaded>>>,
+    /// The first sample of CPU usage was taken when the host was made.
+    statistics: Statistics,
+}
+
+/// A component that is ready to be instantiated. A clone is the same one.
+#[derive(Clone)]
+pub struct Plugin {
+    host: Host,
+    loaded: Arc<Loaded>,
+}
+
+struct Loaded {
+    pre: bindings::Host_Pre<Guest>,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+/// The host cannot be made: the engine is not one of this machine, or there is no thread for it.
+#[derive(Debug, thiserror::Error)]
+#[error("plugins cannot be run here: {0}")]
+pub struct HostError(String);
+
+impl Host {
+    /// Makes the engine and starts its ticker. Reads and writes no file.
+    pub fn new(options: HostOptions) -> Result<Self, HostError> {
+        let failed = |error: &dyn std::fmt::Display| HostError(error.to_string());
+        let engine = engine::new(options.engine).map_err(|error| failed(&error))?;
+        if engine::effective(options.engine) != options.engine {
+            warn!("this machine has no compiler to machine code: plugins are interpreted");
+        }
+        let mut linker = Linker::new(&engine);
+        bindings::Host_::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
+            .map_err(|error| failed(&error))?;
+        let ticker = Arc::new(Ticker::start(&engine).map_err(|error| failed(&error))?);
+        Ok(Self(Arc::new(Shared {
+            fingerprint: engine::fingerprint(&engine),
+            cache: Cache::new(options.cache_dir.clone()),
+            options,
+            engine,
+            linker,
+            ticker,
+            loaded: Mutex::new(HashMap::new()),
+            statistics: Statistics::new(),
+        })))
+    }
+
+    /// Loads a plugin's file: from the cache, where it was compiled before, else a child process compiles it first.
+    pub async fn load(&self, file: &Path) -> Result<Plugin, LoadError> {
+        let path = file.to_owned();
+        let read = tokio::task::spawn_blocking(move || digest(&path)).await;
+        let digest = read.map_err(|error| compile_error(file, &error))??;
+        let key = Key::new(&digest, self.0.fingerprint);
+        let mut loaded = self.0.loaded.lock().await;
+        loaded.retain(|_, plugin| plugin.strong_count() > 0);
+        if let Some(plugin) = loaded.get(&key).and_then(Weak::upgrade) {
+            return Ok(Plugin { host: self.clone(), loaded: plugin });
+        }
+        let component = match self.cached(&key).await {
+            Some(component) => component,
+            None => self.compile(file, &key).await?,
+        };
+        let plugin = Arc::new(self.prepare(file, &component)?);
+        loaded.insert(key, Arc::downgrade(&plugin));
+        Ok(Plugin { host: self.clone(), loaded: plugin })
+    }
+
+    async fn cached(&self, key: &Key) -> Option<Component> {
+        let (host, key) = (self.clone(), *key);
+        tokio::task::spawn_blocking(move || host.0.cache.load(&host.0.engine, &key)).await.ok().flatten()
+    }
+
+    /// Has it compiled. A cache that cannot be written (a full disk, a read-only one) is no reason not to run: then it happens in
+    /// the folder for temporary files, and again at the next start.
+    async fn compile(&self, file: &Path, key: &Key) -> Result<Component, LoadError> {
+        debug!(file = %file.display(), "compiling");
+        let cache = &self.0.cache;
+        match self.compile_in(cache, file, key).await {
+            Ok(Compiled { component, work_file }) => {
+                if let Err(error) = cache.keep(key, &work_file) {
+                    warn!("the compiled plugin cannot be kept: {error}");
+                    let _ = std::fs::remove_file(&work_file);
+                }
+                Ok(component)
+            }
+            Err(Refused::Cache(error)) => {
+                warn!("compiled plugins cannot be kept in {}: {error}", self.0.options.cache_dir.display());
+                let name = format!("outstation-{}-{key}", std::process::id());
+                let folder = std::env::temp_dir().join(name);
+                let result = self.compile_in(&Cache::new(folder.clone()), file, key).await;
+                let _ = std::fs::remove_dir_all(&folder);
+                match result {
+                    Ok(compiled) => Ok(compiled.component),
+                    Err(Refused::Cache(error)) => Err(compile_error(file, &error)),
+                    Err(Refused::Component(reason)) => Err(compile_error(file, &reason)),
+                }
+            }
+            Err(Refused::Component(reason)) => Err(compile_error(file, &reason)),
+        }
+    }
+
+    async fn compile_in(&self, cache: &Cache, file: &Path, key: &Key) -> Result<Compiled, Refused> {
+        let work_file = cache.work_file(key).map_err(Refused::Cache)?;
+        let options = &self.0.options;
+        let result = compile::run(&options.compiler, options.compile, options.engine, key, file, &work_file).await;
+        let loaded = match result {
+            Ok(()) => {
+                let (engine, key, path) = (self.0.engine.clone(), *key, work_file.clone());
+                let loaded = tokio::task::spawn_blocking(move || cache::load(&engine, &key, &path)).await;
+                loaded.ok().flatten().ok_or_else(|| "what the compiler wrote cannot be loaded".to_owned())
+            }
+            Err(reason) => Err(reason),
+        };
+        match loaded {
+            Ok(component) => Ok(Compiled { component, work_file }),
+            Err(reason) => {
+                let _ = std::fs::remove_file(&work_file);
+                // The child says so where the disk is full.
+                let disk = reason.contains("No space left") || reason.contains("Read-only file system");
+                Err(if disk { Refused::Cache(io::Error::other(reason)) } else { Refused::Component(reason) })
+            }
+        }
+    }
+
+    /// Resolves the imports.
+    fn prepare(&self, file: &Path, component: &Component) -> Result<Loaded, LoadError> {
+        let kind = component.component_type();
+        let imports: Vec<String> = kind.imports(&self.0.engine).map(|(name, _)| name.to_owned()).collect();
+        let exports = kind.exports(&self.0.engine).map(|(name, _)| name.to_owned()).collect();
+        let unknown: Vec<String> = imports.iter().filter(|import| !grants::is_offered(import)).cloned().collect();
+        if !unknown.is_empty() {
+            let hint = grants::hint(&unknown);
+            return Err(LoadError::Imports { file: file.to_owned(), imports: unknown, hint });
+        }
+        let pre = self.0.linker.instantiate_pre(component).and_then(bindings::Host_Pre::new);
+        match pre {
+            Ok(pre) => Ok(Loaded { pre, imports, exports }),
+            Err(error) => {
+                let reason = failure::shown(&format!("{error:#}"));
+                Err(LoadError::NotAPlugin { file: file.to_owned(), reason })
+            }
+        }
+    }
+}
+
+impl Shared {
+    const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
+    const fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+}
+
+impl Plugin {
+    /// Everything that is wrong with the source's configuration. Touches no device.
+    pub async fn check(&self, spec: &SourceSpec) -> Result<Vec<Problem>, Failure> {
+        Live::new(self, spec, false).await?.check(&spec.config_json).await
+    }
+
+    /// What the plugin is, and what it would measure with the source's configuration. Touches no device: points that depend on what
+    /// is there are missing.
+    pub async fn describe(&self, spec: &SourceSpec) -> Result<About, Failure> {
+        Live::new(self, spec, false).await?.describe().await
+    }
+
+    /// The names of the interfaces that it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.loaded.imports
+    }
+
+    /// The names of the interfaces that it exports.
+    pub fn exports(&self) -> &[String] {
+        &self.loaded.exports
+    }
+
+    /// What it imports and `grants` does not grant.
+    pub fn missing_grants(&self, grants: &Grants) -> Vec<MissingGrant> {
+        grants::missing(self.loaded.imports.iter().map(String::as_str), grants)
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.host.0
+    }
+
+    fn pre(&self) -> &bindings::Host_Pre<Guest> {
+        &self.loaded.pre
+    }
+}
+
+struct Compiled {
+    component: Component,
+    work_file: PathBuf,
+}
+
+enum Refused {
+    /// The place for compiled code.
+    Cache(io::Error),
+    /// The component itself.
+    Component(String),
+}
+
+/// The file's SHA-256, where it looks like a component.
+fn digest(file: &Path) -> Result<[u8; 32], LoadError> {
+    let unread = |reason| LoadError::Read { file: file.to_owned(), reason };
+    let mut input = File::open(file).map_err(unread)?;
+    let metadata = input.metadata().map_err(unread)?;
+    if metadata.is_dir() {
+        return Err(unread(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    if metadata.len() > FILE_MAX {
+        return Err(LoadError::TooLarge { file: file.to_owned(), bytes: metadata.len(), max: FILE_MAX });
+    }
+    let mut first = Vec::new();
+    (&mut input).take(COMPONENT.len() as u64).read_to_end(&mut first).map_err(unread)?;
+    if first != COMPONENT {
+        let reason = if first == MODULE {
+            "it is a core module; `wasm-tools component new`, or `jco new`, makes a component of one"
+        } else if first.is_empty() {
+            "it is empty"
+        } else {
+            "it begins with something else"
+        };
+        return Err(LoadError::NotAComponent { file: file.to_owned(), reason: reason.into() });
+    }
+    let mut hash = Sha256::new();
+    hash.update(&first);
+    io::copy(&mut input.take(FILE_MAX), &mut hash).map_err(unread)?;
+    Ok(hash.finalize().into())
+}
+
+fn compile_error(file: &Path, reason: &dyn std::fmt::Display) -> LoadError {
+    LoadError::Compile { file: file.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

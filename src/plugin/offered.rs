@@ -1,0 +1,184 @@
+//! What the host offers to plugins that are granted it: system statistics; Modbus lines and digital lines are named, so that
+//! components that use them can be checked and described, and refuse to open.
+
+use wasmtime::Result;
+use wasmtime::component::Resource;
+
+use super::bindings::outstation::gpio::lines as gpio;
+use super::bindings::outstation::modbus::client as modbus;
+use super::bindings::outstation::sys::stats;
+use super::guest::Guest;
+
+/// A resource of which none is ever made.
+pub enum Nothing {}
+
+impl stats::Host for Guest {
+    async fn cpus(&mut self) -> Result<Vec<stats::Cpu>> {
+        let Some(statistics) = &mut self.statistics else { return Ok(Vec::new()) };
+        let cpus = statistics.cpus().await.into_iter();
+        Ok(cpus.map(|cpu| stats::Cpu { name: cpu.name, usage_percent: cpu.usage }).collect())
+    }
+
+    async fn memory_info(&mut self) -> Result<Option<stats::Memory>> {
+        let memory = self.statistics.as_ref().and_then(|statistics| statistics.memory());
+        Ok(memory.map(|memory| stats::Memory {
+            total: memory.total,
+            available: memory.available,
+            swap_total: memory.swap_total,
+            swap_used: memory.swap_used,
+        }))
+    }
+
+    async fn filesystems(&mut self) -> Result<Vec<stats::Filesystem>> {
+        let Some(statistics) = &self.statistics else { return Ok(Vec::new()) };
+        let list = statistics.filesystems().await.into_iter();
+        Ok(list
+            .map(|one| stats::Filesystem {
+                mount: one.mount,
+                total: one.total,
+                used: one.used,
+                available: one.available,
+            })
+            .collect())
+    }
+
+    async fn interfaces(&mut self) -> Result<Vec<stats::Netif>> {
+        let Some(statistics) = &self.statistics else { return Ok(Vec::new()) };
+        let list = statistics.interfaces().await.into_iter();
+        Ok(list
+            .map(|one| stats::Netif {
+                name: one.name,
+                rx_bytes: one.rx_bytes,
+                tx_bytes: one.tx_bytes,
+                rx_errors: one.rx_errors,
+                tx_errors: one.tx_errors,
+            })
+            .collect())
+    }
+
+    async fn thermals(&mut self) -> Result<Vec<stats::Thermal>> {
+        let Some(statistics) = &self.statistics else { return Ok(Vec::new()) };
+        let list = statistics.thermals().await.into_iter();
+        Ok(list
+            .map(|one| stats::Thermal { label: one.label, celsius: one.celsius, critical: one.critical })
+            .collect())
+    }
+
+    async fn load_average(&mut self) -> Result<Option<stats::Load>> {
+        let load = self.statistics.as_ref().and_then(|statistics| statistics.load());
+        Ok(load.map(|load| stats::Load { one: load.one, five: load.five, fifteen: load.fifteen }))
+    }
+
+    async fn uptime(&mut self) -> Result<Option<u64>> {
+        let uptime = self.statistics.as_ref().and_then(|statistics| statistics.uptime());
+        Ok(uptime.map(|uptime| u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl modbus::Host for Guest {
+    async fn open(&mut self, _bus: String, _unit: u8) -> Result<Result<Resource<Nothing>, modbus::Error>> {
+        self.count_refused();
+        Ok(Err(modbus::Error::Denied))
+    }
+}
+
+impl modbus::HostDevice for Guest {
+    async fn read(&mut self, device: Resource<Nothing>, _: modbus::Read) -> Result<Result<modbus::Data, modbus::Error>> {
+        none(&device)
+    }
+
+    async fn read_many(
+        &mut self,
+        device: Resource<Nothing>,
+        _: Vec<modbus::Read>,
+    ) -> Result<Vec<Result<modbus::Data, modbus::Error>>> {
+        none(&device)
+    }
+
+    async fn write(&mut self, device: Resource<Nothing>, _: modbus::Write) -> Result<Result<(), modbus::Error>> {
+        none(&device)
+    }
+
+    async fn set_timeout(&mut self, device: Resource<Nothing>, _: u64) -> Result<()> {
+        none(&device)
+    }
+
+    async fn stats(&mut self, device: Resource<Nothing>) -> Result<modbus::LinkStats> {
+        none(&device)
+    }
+
+    async fn drop(&mut self, device: Resource<Nothing>) -> Result<()> {
+        none(&device)
+    }
+}
+
+impl gpio::Host for Guest {
+    async fn open_input(
+        &mut self,
+        _line: String,
+        _: gpio::InputOptions,
+    ) -> Result<Result<Resource<Nothing>, gpio::Error>> {
+        self.count_refused();
+        Ok(Err(gpio::Error::NotAllowed))
+    }
+
+    async fn open_output(
+        &mut self,
+        _line: String,
+        _: gpio::OutputOptions,
+    ) -> Result<Result<Resource<Nothing>, gpio::Error>> {
+        self.count_refused();
+        Ok(Err(gpio::Error::NotAllowed))
+    }
+}
+
+impl gpio::HostInput for Guest {
+    async fn read(&mut self, line: Resource<Nothing>) -> Result<Result<gpio::Level, gpio::Error>> {
+        none(&line)
+    }
+
+    async fn watch(
+        &mut self,
+        line: Resource<Nothing>,
+        _rising: bool,
+        _falling: bool,
+        _debounce: u64,
+    ) -> Result<Result<(), gpio::Error>> {
+        none(&line)
+    }
+
+    async fn take_edges(&mut self, line: Resource<Nothing>, _max: u32) -> Result<gpio::EdgeBatch> {
+        none(&line)
+    }
+
+    async fn count(&mut self, line: Resource<Nothing>) -> Result<(u64, u64)> {
+        none(&line)
+    }
+
+    async fn drop(&mut self, line: Resource<Nothing>) -> Result<()> {
+        none(&line)
+    }
+}
+
+impl gpio::HostOutput for Guest {
+    async fn set(&mut self, line: Resource<Nothing>, _: gpio::Level) -> Result<Result<(), gpio::Error>> {
+        none(&line)
+    }
+
+    async fn get(&mut self, line: Resource<Nothing>) -> Result<Result<gpio::Level, gpio::Error>> {
+        none(&line)
+    }
+
+    async fn pulse(&mut self, line: Resource<Nothing>, _: gpio::Level, _width: u64) -> Result<Result<(), gpio::Error>> {
+        none(&line)
+    }
+
+    async fn drop(&mut self, line: Resource<Nothing>) -> Result<()> {
+        none(&line)
+    }
+}
+
+/// Nobody can hold a handle to what was never made; wasmtime has refused the call before it comes here.
+fn none<T>(_: &Resource<Nothing>) -> Result<T> {
+    Err(wasmtime::Error::msg("no such resource"))
+}

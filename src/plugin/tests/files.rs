@@ -1,0 +1,214 @@
+//! Files: what is no plugin, what is damaged, and what is cached.
+
+use super::*;
+
+/// What `load` says of a file with these bytes.
+async fn refused(bytes: &[u8]) -> LoadError {
+    let bench = Bench::new();
+    match bench.host.load(&bench.file(bytes)).await {
+        Ok(_) => panic!("it was loaded"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_component_is_refused_with_a_reason() {
+    for (bytes, word) in [
+        (&b"#!/bin/sh\necho hello\n"[..], "something else"),
+        (b"", "empty"),
+        (b"\0as", "something else"),
+        (b"\0asm\x01\0\0\0", "core module"),
+    ] {
+        let error = refused(bytes).await;
+        assert!(matches!(&error, LoadError::NotAComponent { reason, .. } if reason.contains(word)), "{error}");
+    }
+    let bench = Bench::new();
+    let absent = bench.folder.path().join("absent.wasm");
+    assert!(matches!(bench.host.load(&absent).await, Err(LoadError::Read { .. })));
+    assert!(matches!(bench.host.load(bench.folder.path()).await, Err(LoadError::Read { .. })));
+}
+
+#[tokio::test]
+async fn a_file_that_is_too_large_is_not_read() {
+    let bench = Bench::new();
+    let file = bench.file(&COMPONENT);
+    fs::File::options().write(true).open(&file).and_then(|file| file.set_len(FILE_MAX + 1)).expect("a large file");
+    assert!(matches!(bench.host.load(&file).await, Err(LoadError::TooLarge { .. })));
+}
+
+#[tokio::test]
+async fn damaged_components_are_refused_or_run_but_never_more() {
+    let good = fixtures::steady();
+    let bench = Bench::new();
+    // Cut anywhere.
+    for length in [9, 100, good.len() / 2, good.len() - 1] {
+        let result = bench.host.load(&bench.file(&good[..length])).await;
+        assert!(matches!(result, Err(LoadError::Compile { .. } | LoadError::NotAPlugin { .. })), "cut at {length}");
+    }
+    // A bit flipped: most are refused; one in a text, say, makes another plugin that runs.
+    for step in 0..12 {
+        let mut bytes = good.clone();
+        let at = 8 + step * (good.len() - 8) / 12;
+        bytes[at] ^= 1 << (step % 8);
+        if let Ok(plugin) = bench.host.load(&bench.file(&bytes)).await {
+            let _ = Instance::start(&plugin, &spec()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn imports_that_are_not_offered_are_named() {
+    let wasi = r#"(import "wasi:cli/environment@0.2.3" (instance (export "get-arguments" (func (result (list string))))))"#;
+    let error = refused(&Fixture::new().with("imports", wasi).build()).await.to_string();
+    assert!(error.contains("wasi:cli/environment@0.2.3") && error.contains("no WASI"), "{error}");
+    let later = r#"(import "outstation:host/log@0.2.0" (instance))"#;
+    let error = refused(&Fixture::new().with("imports", later).build()).await.to_string();
+    assert!(error.contains("outstation:host/log@0.2.0") && error.contains("another version"), "{error}");
+    let other = r#"(import "frobnicate" (func))"#;
+    let error = refused(&Fixture::new().with("imports", other).build()).await.to_string();
+    assert!(error.contains("frobnicate"), "{error}");
+    // The right name with another shape.
+    let shape = r#"(import "outstation:sys/stats@0.1.0" (instance (export "uptime" (func (result string)))))"#;
+    let error = refused(&Fixture::new().with("imports", shape).build()).await;
+    assert!(matches!(error, LoadError::NotAPlugin { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_component_that_exports_no_sensor_is_no_plugin() {
+    let error = refused(&wat::parse_str("(component)").expect("a component")).await;
+    assert!(matches!(&error, LoadError::NotAPlugin { reason, .. } if reason.contains("outstation:plugin/sensor")), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_refused_before_anything_runs() {
+    let stats = r#"(import "outstation:sys/stats@0.1.0" (instance (export "uptime" (func (result (option u64))))))"#;
+    let bench = Bench::new();
+    let plugin = bench.plugin(&Fixture::new().with("imports", stats).with("start", "unreachable")).await;
+    assert_eq!(plugin.imports(), ["outstation:sys/stats@0.1.0"]);
+    let missing = plugin.missing_grants(&Grants::default());
+    assert_eq!(missing.len(), 1);
+    assert!(missing[0].to_string().contains("allow = { system = true }"), "{}", missing[0]);
+    let failure = Instance::start(&plugin, &spec()).await.err();
+    assert!(matches!(&failure, Some(Failure::Config(why)) if why.contains("outstation:sys/stats")), "{failure:?}");
+    let granted = Grants { system: true, ..Grants::default() };
+    assert!(plugin.missing_grants(&granted).is_empty());
+}
+
+fn cached_files(bench: &Bench) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bench.folder.path().join("cache")).expect("the cache");
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+#[tokio::test]
+async fn what_was_compiled_is_kept_privately() {
+    let bench = Bench::new();
+    let file = bench.file(&fixtures::steady());
+    bench.host.load(&file).await.expect("it loads");
+    let files = cached_files(&bench);
+    assert_eq!(files.len(), 1, "{files:?}");
+    let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
+    assert_eq!(mode(&files[0]), 0o600);
+    assert_eq!(mode(&bench.folder.path().join("cache")), 0o700);
+    // Another host finds it, without a compiler.
+    let mut options = bench.host.0.options.clone();
+    options.compiler.program = "/nonexistent".into();
+    let other = Host::new(options.clone()).expect("a host");
+    other.load(&file).await.expect("it loads from the cache");
+    // The interpreter's code is another.
+    options.engine = EngineKind::Pulley;
+    let pulley = Host::new(options).expect("a host");
+    assert!(matches!(pulley.load(&file).await, Err(LoadError::Compile { .. })));
+}
+
+#[tokio::test]
+async fn two_loads_at_once_compile_once() {
+    let bench = Bench::new();
+    let file = bench.file(&fixtures::steady());
+    let (a, b) = tokio::join!(bench.host.load(&file), bench.host.load(&file));
+    assert!(Arc::ptr_eq(&a.expect("it loads").loaded, &b.expect("it loads").loaded));
+}
+
+#[tokio::test]
+async fn f45_a_cache_that_is_damaged_stale_or_foreign_is_compiled_again() {
+    let bench = Bench::new();
+    let file = bench.file(&fixtures::steady());
+    bench.host.load(&file).await.expect("it loads");
+    let cached = cached_files(&bench).remove(0);
+    let good = fs::read(&cached).expect("the compiled code");
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let damages: Vec<Vec<u8>> = vec![
+        Vec::new(),
+        good[..40].to_vec(),
+        good[..good.len() - 1].to_vec(),
+        [&good[..], b"x"].concat(),
+        flipped(0),
+        flipped(9),
+        flipped(20),
+        flipped(60),
+        flipped(good.len() / 2),
+        b"#!/bin/sh".to_vec(),
+    ];
+    let mut options = bench.host.0.options.clone();
+    options.compiler.program = "/nonexistent".into();
+    let reader = Host::new(options).expect("a host that compiles nothing");
+    for (number, damage) in damages.iter().enumerate() {
+        fs::write(&cached, damage).expect("a damaged file");
+        assert!(reader.load(&file).await.is_err(), "damage {number} was not seen");
+        bench.host.load(&file).await.unwrap_or_else(|error| panic!("damage {number}: {error}"));
+        reader.load(&file).await.unwrap_or_else(|error| panic!("damage {number} was not repaired: {error}"));
+    }
+    // One that others may write is not ours.
+    fs::set_permissions(&cached, fs::Permissions::from_mode(0o666)).expect("a mode");
+    bench.host.load(&file).await.expect("it loads");
+    assert_eq!(fs::metadata(&cached).expect("metadata").permissions().mode() & 0o777, 0o600);
+    // Nor is a link.
+    let elsewhere = bench.folder.path().join("elsewhere");
+    fs::rename(&cached, &elsewhere).expect("moved");
+    std::os::unix::fs::symlink(&elsewhere, &cached).expect("a link");
+    bench.host.load(&file).await.expect("it loads");
+    assert!(fs::symlink_metadata(&cached).expect("metadata").is_file());
+    assert_eq!(cached_files(&bench).len(), 1, "no work file stays");
+}
+
+#[tokio::test]
+async fn a_cache_that_cannot_be_made_is_no_reason_not_to_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let in_the_way = folder.path().join("cache");
+    fs::write(&in_the_way, "a file").expect("a file");
+    let file = folder.path().join("plugin.wasm");
+    fs::write(&file, fixtures::steady()).expect("a file");
+    let plugin = host(EngineKind::Native, in_the_way).load(&file).await.expect("it loads");
+    Instance::start(&plugin, &spec()).await.expect("it starts");
+}
+
+#[tokio::test]
+async fn the_compiler_has_limits() {
+    let bench = Bench::new();
+    let file = bench.file(&fixtures::steady());
+    let with = |compiler: Compiler, compile: CompileLimits| {
+        let cache_dir = bench.folder.path().join("other");
+        Host::new(HostOptions { engine: EngineKind::Native, cache_dir, compiler, compile }).expect("a host")
+    };
+    let reason = |result: Result<Plugin, LoadError>| match result {
+        Err(LoadError::Compile { reason, .. }) => reason,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was compiled"),
+    };
+    let limits = CompileLimits { memory: 4 << 20, ..CompileLimits::default() };
+    let said = reason(with(compiler(), limits).load(&file).await);
+    assert!(said.contains("memory"), "{said}");
+    let sleeper = Compiler { program: "/bin/sh".into(), arguments: vec!["-c".into(), "sleep 60".into()] };
+    let limits = CompileLimits { wall: Duration::from_millis(100), ..CompileLimits::default() };
+    let said = reason(with(sleeper, limits).load(&file).await);
+    assert!(said.contains("longer than"), "{said}");
+    let liar = Compiler { program: "/bin/true".into(), arguments: Vec::new() };
+    let said = reason(with(liar, CompileLimits::default()).load(&file).await);
+    assert!(said.contains("cannot be loaded"), "{said}");
+    let missing = Compiler { program: "/nonexistent".into(), arguments: Vec::new() };
+    let said = reason(with(missing, CompileLimits::default()).load(&file).await);
+    assert!(said.contains("cannot be started"), "{said}");
+}
