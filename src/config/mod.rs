@@ -1,0 +1,167 @@
+//! Configuration: texts in, [`Settings`] and [`Diagnostic`]s out.
+//!
+//! Pure: opens no file, asks no clock, touches no hardware. Two stages: what was written (one [`tree`] a file, every
+//! value with its place; merged key by key, later files win), and what it means (held against the [`sections`] by
+//! [`check`], put together by [`resolve`]). Every fault is found in one go; with an error there are no settings.
+
+mod address;
+mod check;
+mod context;
+mod devices;
+mod diagnostic;
+mod files;
+mod forms;
+mod json_schema;
+mod listing;
+mod origins;
+mod render;
+mod resolve;
+mod schema;
+mod sections;
+mod settings;
+mod suggest;
+mod template;
+mod topics;
+mod tree;
+mod url;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{AddressRange, GpioLine, Table};
+pub use diagnostic::{Diagnostic, Place, Severity};
+pub use json_schema::json_schema;
+pub use listing::{Shown, listing_json, render_listing};
+pub use origins::Origins;
+pub use render::{Colour, render, render_all, summary, to_json};
+pub use settings::{
+    Agent, Allow, Buffer, Bus, Engine, Format, GpioGrant, Limits, LogLevel, ModbusGrant, Mqtt, MqttVersion, Ranges,
+    Secret, Settings, Signatures, Source, Sync, Topics, UnitSettings, WhenFull, WriteFunctions,
+};
+pub use template::Template;
+pub use url::{BrokerUrl, BusUrl, Parity, ProxyScheme, ProxyUrl, Scheme};
+
+use std::path::PathBuf;
+
+use context::{Context, Written};
+use files::{File, Files};
+use tree::{Body, Node};
+
+/// Diagnostics given at most; the last then says that there are more.
+const DIAGNOSTICS_MAX: usize = 500;
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Shown in diagnostics; relative paths in the file count from its folder.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+/// What defaults depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// Default of `agent.id`.
+    pub host_name: String,
+    /// Default of `agent.data_dir`.
+    pub default_data_dir: PathBuf,
+    /// Default of `agent.plugin_dirs`.
+    pub default_plugin_dirs: Vec<PathBuf>,
+}
+
+/// What became of the files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// `None` if there is an error among the diagnostics.
+    pub settings: Option<Settings>,
+    /// In the order of files and lines; what has no place comes first.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Where everything comes from.
+    pub origins: Origins,
+}
+
+/// Reads a configuration: the main file first, then the drop-ins in the order of their names.
+pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
+    let files = Files(inputs.iter().map(File::new).collect());
+    let mut diagnostics = Vec::new();
+    let mut broken = Vec::new();
+    let mut merged: Option<Node> = None;
+    for (index, file) in files.0.iter().enumerate() {
+        let parsed = tree::parse(index, file);
+        diagnostics.extend(parsed.errors);
+        broken.push((parsed.broken_lines, parsed.broken_from));
+        match &mut merged {
+            Some(under) => tree::merge(under, parsed.node, &files, &mut diagnostics),
+            None => merged = Some(parsed.node),
+        }
+    }
+    let mut tree = merged.unwrap_or_else(|| Node::empty(0));
+    prefer_later_keys(&mut tree);
+    let is_torn = diagnostics.iter().any(Diagnostic::is_error);
+    let written = Written { files, tree };
+    let mut context = Context::new(&written, env);
+    let settings = resolve::settings(&mut context);
+    let Context { mut found, listing, .. } = context;
+    if is_torn {
+        found.retain(|diagnostic| can_be_trusted(diagnostic, &written.files, &broken));
+    }
+    diagnostics.extend(found);
+    sort(&mut diagnostics, &written.files);
+    let settings = settings.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
+    if settings.is_none() && !diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.push(unexplained());
+    }
+    Loaded { settings, diagnostics, origins: Origins { written, listing } }
+}
+
+fn prefer_later_keys(tree: &mut Node) {
+    const PAIRS: [(&str, &str); 3] =
+        [("url", "urls"), ("password_file", "credential"), ("proxy_password_file", "proxy_credential")];
+    let Body::Table(root) = &mut tree.body else { return };
+    let Some(mqtt) = root.get_mut("mqtt") else { return };
+    for (one, other) in PAIRS {
+        tree::prefer_later(mqtt, one, other);
+    }
+}
+
+/// Of files with syntax errors only what is certain is said: nothing about what may have been on the lines that could
+/// not be read, and nothing about what seems to be missing.
+fn can_be_trusted(diagnostic: &Diagnostic, files: &Files, broken: &[(Vec<usize>, Option<usize>)]) -> bool {
+    let local = matches!(diagnostic.code, "unknown-key" | "wrong-type" | "bad-value" | "bad-name" | "not-yet");
+    let Some(place) = diagnostic.place.as_ref().filter(|_| local) else { return false };
+    let file = files.0.iter().position(|file| file.path == place.path);
+    let Some((lines, from)) = file.and_then(|index| broken.get(index)) else { return false };
+    let index = (place.line as usize).saturating_sub(1);
+    !lines.contains(&index) && from.is_none_or(|from| index < from)
+}
+
+fn sort(diagnostics: &mut Vec<Diagnostic>, files: &Files) {
+    let order = |diagnostic: &Diagnostic| {
+        let place = diagnostic.place.as_ref();
+        place.map(|place| (files.0.iter().position(|file| file.path == place.path), place.line, place.column))
+    };
+    diagnostics.sort_by_key(|diagnostic| (order(diagnostic), diagnostic.severity));
+    let more = diagnostics.len().saturating_sub(DIAGNOSTICS_MAX);
+    if more > 0 {
+        // An error is never cut off for warnings.
+        diagnostics.sort_by_key(|diagnostic| diagnostic.severity);
+        diagnostics.truncate(DIAGNOSTICS_MAX);
+        if let Some(last) = diagnostics.last_mut() {
+            last.hint = Some(format!("{more} more are not shown"));
+        }
+    }
+}
+
+/// Stands where the invariant of [`check`] is broken: better said than started with half a configuration.
+fn unexplained() -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        code: "internal",
+        place: None,
+        message: "this configuration can't be put together, and no check says why".to_owned(),
+        hint: Some("this is a fault of the program: please report it with the configuration".to_owned()),
+        related: None,
+    }
+}

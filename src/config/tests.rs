@@ -1,0 +1,328 @@
+//! The corpus of `tests/configs`: every file loaded, what is said of it kept as a snapshot; and what no text may do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/configs");
+
+fn environment(host_name: &str) -> Environment {
+    Environment {
+        host_name: host_name.to_owned(),
+        default_data_dir: "/var/lib/outstation".into(),
+        default_plugin_dirs: vec!["/usr/local/lib/outstation/plugins".into(), "/usr/lib/outstation/plugins".into()],
+    }
+}
+
+fn load_text(text: &str) -> Loaded {
+    let input = Input { path: "/etc/outstation/agent.toml".into(), text: text.to_owned() };
+    load(&[input], &environment("gateway-7"))
+}
+
+/// Files of a folder that end in `.toml`, in the order of their names.
+fn toml_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+}
+
+/// A file with the drop-ins beside it.
+fn case(path: &Path) -> (String, Vec<Input>) {
+    let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let mut inputs = vec![Input { path: path.file_name().unwrap().into(), text: fs::read_to_string(path).unwrap() }];
+    let folder = path.with_extension("d");
+    for drop_in in toml_files(&folder) {
+        let shown = Path::new(folder.file_name().unwrap()).join(drop_in.file_name().unwrap());
+        inputs.push(Input { path: shown, text: fs::read_to_string(&drop_in).unwrap() });
+    }
+    (name, inputs)
+}
+
+fn load_case(name: &str, inputs: &[Input]) -> Loaded {
+    load(inputs, &environment(if name.starts_with("common-host-name") { "raspberrypi" } else { "gateway-7" }))
+}
+
+fn snapshot(kind: &str, name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("{CORPUS}/snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(format!("{kind}-{name}"), text));
+}
+
+#[test]
+fn valid_files_load_and_show_where_each_value_comes_from() {
+    let files = toml_files(&Path::new(CORPUS).join("valid"));
+    assert!(files.len() >= 15, "{}", files.len());
+    for path in files {
+        let (name, inputs) = case(&path);
+        let loaded = load_case(&name, &inputs);
+        let said = render_all(&loaded.diagnostics, Colour::Plain);
+        assert!(loaded.settings.is_some(), "{name}\n{said}");
+        assert!(!loaded.diagnostics.iter().any(Diagnostic::is_error), "{name}\n{said}");
+        let mut shown = loaded.origins.listing();
+        if name != "everything" {
+            shown.retain(|value| value.origin.is_some() || value.derived.is_some());
+        }
+        snapshot("valid", &name, &format!("{said}\n{}", render_listing(&shown)));
+    }
+}
+
+#[test]
+fn invalid_files_say_what_would_be_right() {
+    let files = toml_files(&Path::new(CORPUS).join("invalid"));
+    assert!(files.len() >= 120, "{}", files.len());
+    let mut miscounted = Vec::new();
+    for path in files {
+        let (name, inputs) = case(&path);
+        let loaded = load_case(&name, &inputs);
+        let said = render_all(&loaded.diagnostics, Colour::Plain);
+        assert!(loaded.settings.is_none(), "{name} was accepted\n{said}");
+        let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        let wanted = match name.as_str() {
+            "ten-errors" => 10,
+            name if name.starts_with("two-") => 2,
+            _ => 1,
+        };
+        if errors != wanted {
+            miscounted.push(format!("{name}: {errors}, not {wanted}\n{said}"));
+        }
+        snapshot("invalid", &name, &said);
+    }
+    assert!(miscounted.is_empty(), "{}", miscounted.join("\n"));
+}
+
+/// The file that the package installs: nothing to say but that a host name is shared by many.
+#[test]
+fn the_shipped_file_is_sound() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("agent.toml")).unwrap();
+    assert_eq!(load_text(&text).diagnostics, []);
+    let loaded = load(&[Input { path: "agent.toml".into(), text: text.clone() }], &environment("debian"));
+    let codes: Vec<_> = loaded.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+    assert_eq!(codes, ["common-host-name"]);
+    // What is commented out is right as well.
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let codes: Vec<_> = load_text(&all).diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+    assert_eq!(codes, ["no-effect"]);
+}
+
+/// What the file of the contract means.
+#[test]
+fn everything_is_in_the_settings() {
+    let (_, inputs) = case(&Path::new(CORPUS).join("valid/everything.toml"));
+    let text = inputs[0].text.clone();
+    let settings = load_text(&text).settings.unwrap();
+    snapshot("settings", "everything", &format!("{settings:#?}"));
+}
+
+#[test]
+fn no_cut_and_no_flipped_byte_panics() {
+    let text = fs::read_to_string(Path::new(CORPUS).join("valid/everything.toml")).unwrap();
+    for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+        let loaded = load_text(&text[..at]);
+        _ = render_all(&loaded.diagnostics, Colour::Ansi);
+    }
+    let bytes = text.as_bytes();
+    for at in 0..bytes.len() {
+        for flip in [0x01, 0x20, 0x80] {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= flip;
+            let loaded = load_text(&String::from_utf8_lossy(&bytes));
+            assert_eq!(loaded.settings.is_none(), loaded.diagnostics.iter().any(Diagnostic::is_error));
+            _ = render_all(&loaded.diagnostics, Colour::Plain);
+        }
+    }
+}
+
+#[test]
+fn deep_and_wide_texts_end() {
+    let deep_keys = format!("{}x = 1", "a.".repeat(200_000));
+    let deep_lists = format!("a = {}", "[".repeat(200_000));
+    let deep_tables = format!("a = {}", "{ a = ".repeat(200_000));
+    let deep_headers = format!("[{}x]", "a.".repeat(200_000));
+    let wide = "x = 1\n".repeat(50_000);
+    let unknown: String = (0..20_000).map(|n| format!("x{n} = 1\n")).collect();
+    for text in [deep_keys, deep_lists, deep_tables, deep_headers, wide, unknown] {
+        let loaded = load_text(&text);
+        assert!(loaded.settings.is_none());
+        assert!(loaded.diagnostics.len() <= DIAGNOSTICS_MAX);
+    }
+}
+
+#[test]
+fn secrets_are_nowhere() {
+    let text = r#"
+[mqtt]
+url = "mqtt://me:hunter2@broker"
+password = "hunter2"
+proxy = "http://me:hunter2@proxy"
+[bus.a]
+url = "tcp://me:hunter2@bus"
+[source.a]
+plugin = "x"
+every = "1s"
+config = { password = "hunter2", list = [{ token = "hunter2" }], wrong = inf }
+"#;
+    let loaded = load_text(text);
+    let json: Vec<_> = loaded.diagnostics.iter().map(|diagnostic| to_json(diagnostic).to_string()).collect();
+    assert_eq!(loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(), 5);
+    for said in [
+        render_all(&loaded.diagnostics, Colour::Ansi),
+        json.join("\n"),
+        render_listing(&loaded.origins.listing()),
+        listing_json(&loaded.origins.listing()).to_string(),
+        format!("{:?}", loaded.diagnostics),
+    ] {
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn problems_of_plugins_are_shown_at_their_place() {
+    let text = "[source.a]\nplugin = \"x\"\nevery = \"1s\"\n[source.a.config]\npoints = [\n  { name = \"f\", \"a/b\" = 7 },\n]\n";
+    let origins = load_text(text).origins;
+    let place = |pointer: &str| {
+        let problem = origins.plugin_problem("a", pointer, "wrong".into(), None);
+        problem.place.map(|place| (place.line, place.column, place.length))
+    };
+    assert_eq!(place("/points/0/name"), Some((6, 12, 3)));
+    assert_eq!(place("/points/0/a~1b"), Some((6, 25, 1)));
+    assert_eq!(place("/points/0/type"), Some((6, 3, 25)));
+    assert_eq!(place("/points/9"), Some((5, 10, 1)));
+    assert_eq!(place("/missing"), Some((4, 1, 17)));
+    assert_eq!(place(""), Some((4, 1, 17)));
+    assert_eq!(origins.place(&["bus", "b"]), None);
+}
+
+#[test]
+fn relative_paths_count_from_the_folder_of_their_file() {
+    let main = Input { path: "/etc/o/agent.toml".into(), text: "[agent]\ndata_dir = \"data\"".into() };
+    let drop_in = Input {
+        path: "/etc/o/agent.d/1.toml".into(),
+        text: "[mqtt]\nurl = \"mqtts://b\"\nca_file = \"ca.pem\"\ncert_file = \"/c\"\nkey_file = \"../k\"".into(),
+    };
+    let settings = load(&[main, drop_in], &environment("h7")).settings.unwrap();
+    let mqtt = settings.mqtt.unwrap();
+    assert_eq!(settings.agent.data_dir, Path::new("/etc/o/data"));
+    assert_eq!(mqtt.ca_file.as_deref(), Some(Path::new("/etc/o/agent.d/ca.pem")));
+    assert_eq!(mqtt.cert_file.as_deref(), Some(Path::new("/c")));
+    assert_eq!(mqtt.key_file.as_deref(), Some(Path::new("/etc/o/agent.d/../k")));
+}
+
+#[test]
+fn a_url_is_shown_as_it_is_read() {
+    for text in ["mqtt://h:1", "mqtts://[::1]:8883", "ws://h:80/mqtt", "wss://h:443/a?b=c", "unix:/run/s"] {
+        assert_eq!(url::broker_url(text).unwrap().to_string(), text);
+    }
+    for text in ["tcp://h:502", "rtu+tcp://[::1]:4001", "rtu:///dev/ttyS0?baud=9600&parity=odd&stop=2"] {
+        assert_eq!(url::bus_url(text).unwrap().to_string(), text);
+    }
+    for text in ["http://p:3128", "socks5://[::1]:1080"] {
+        assert_eq!(url::proxy_url(text).unwrap().to_string(), text);
+    }
+}
+
+/// Defaults in the tables are valid values, and a key stands once in a table.
+#[test]
+fn the_tables_are_sound() {
+    fn visit(keys: &'static [schema::Key]) {
+        let mut names: Vec<_> = keys.iter().map(|key| key.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), keys.len());
+        for key in keys {
+            assert!(key.doc.ends_with('.'), "{}", key.doc);
+            match &key.kind {
+                schema::Kind::Table(keys) | schema::Kind::Map { of: schema::Kind::Table(keys), .. } => visit(keys),
+                _ => {}
+            }
+        }
+    }
+    visit(sections::ROOT);
+    assert_eq!(
+        load_text("[bus.a]\nurl = \"tcp://h\"\nunit.1 = {}\n[source.a]\nplugin = \"p\"\nevery = \"1s\"").diagnostics,
+        []
+    );
+    snapshot("schema", "json", &serde_json::to_string_pretty(&json_schema()).unwrap());
+}
+
+/// Words of the language, thrown together.
+fn scraps() -> impl Strategy<Value = String> {
+    let scrap = prop::sample::select(vec![
+        "[agent]\n",
+        "[mqtt]\n",
+        "[source.a]\n",
+        "[source.a.config]\n",
+        "[bus.b]\n",
+        "allow",
+        "modbus",
+        "url",
+        "every",
+        "topic",
+        " = ",
+        ".",
+        "\"1s\"",
+        "\"{base}/{point}\"",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "\n",
+        "1",
+        "true",
+        "\"",
+        "'",
+        "é",
+        "\"mqtt://[::1\"",
+        "inf",
+        "-",
+        "\r",
+        "\t",
+        "\u{0}",
+        "#",
+        "0x",
+        "1979-05-27",
+    ]);
+    prop::collection::vec(scrap, 0..60).prop_map(|scraps| scraps.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".*", scraps in scraps()) {
+        for text in [text, scraps] {
+            let inputs = [
+                Input { path: "a.toml".into(), text: text.clone() },
+                Input { path: "b.toml".into(), text: "[mqtt]\nurls = []\n[source]\na = 1".into() },
+                Input { path: "c.toml".into(), text },
+            ];
+            let loaded = load(&inputs, &environment("h"));
+            prop_assert_eq!(loaded.settings.is_none(), loaded.diagnostics.iter().any(Diagnostic::is_error));
+            render_all(&loaded.diagnostics, Colour::Ansi);
+        }
+    }
+
+    #[test]
+    fn no_value_panics(text in "[ -~é\\\\]{0,40}") {
+        for key in ["mqtt.url", "mqtt.proxy", "mqtt.topic", "bus.a.url", "buffer.sync", "buffer.max_size", "agent.id"] {
+            load_text(&format!("{key} = {}", listing::quoted(&text)));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! No two things on one topic: every template, expanded, against every other.
+
+use super::context::{Context, KeyPath, Spot};
+use super::resolve::Names;
+use super::settings::Source;
+use super::template::Template;
+
+/// Something that is published, or subscribed to.
+struct Claim {
+    what: String,
+    at: KeyPath,
+    topic: Template,
+    /// The source that it is about.
+    source: Option<String>,
+    is_meta: bool,
+}
+
+/// Reports every template that can make two things one topic, or a topic that can't be published to.
+pub(super) fn rules(cx: &mut Context<'_>, sources: &[Option<Source>], names: &Names<'_>) {
+    let readings: Vec<Claim> = sources.iter().flatten().map(|source| readings(cx, source)).collect();
+    let sources: Vec<&str> = sources.iter().flatten().map(|source| source.name.as_str()).collect();
+    let own = own_topics(names, &sources);
+    let mut said = Vec::new();
+    let base = KeyPath::of(&["mqtt", "base"]);
+    let base_fault = names.template("{base}/").fault();
+    let faults = readings.iter().chain(&own).filter_map(|claim| claim.topic.fault().map(|fault| (&claim.at, fault)));
+    // A base that can't be used is one fault, not one a topic.
+    let alone = base_fault.is_some();
+    for (at, fault) in base_fault.map(|fault| (&base, fault)).into_iter().chain(faults.filter(|_| !alone)) {
+        if !said.contains(at) {
+            said.push(at.clone());
+            cx.fault("bad-value", at, Spot::Value, fault);
+        }
+    }
+    for (index, claim) in readings.iter().enumerate() {
+        let others = readings.iter().skip(index + 1).chain(&own);
+        if let Some(other) = others.into_iter().find(|other| clashes(claim, other)) {
+            report(cx, claim, other);
+        }
+    }
+    for (index, claim) in own.iter().enumerate() {
+        let mut others = own.iter().skip(index + 1);
+        if let Some(other) = others.find(|other| other.at != claim.at && clashes(claim, other)) {
+            let fresh = !said.contains(&other.at);
+            said.push(other.at.clone());
+            if fresh {
+                report(cx, other, claim);
+            }
+        }
+    }
+}
+
+/// `{base}/{source}/{point}` is what people want, and takes the meta topic only for a point called `meta`: that point
+/// is refused when the plugin declares it ([`super::Topics::takes`]).
+fn clashes(claim: &Claim, other: &Claim) -> bool {
+    let own_meta = other.is_meta && claim.source == other.source;
+    claim.topic.overlaps(&other.topic)
+        && !(own_meta && claim.topic.overlaps_by_a_word(&other.topic) && claim.topic != other.topic)
+}
+
+fn report(cx: &mut Context<'_>, claim: &Claim, other: &Claim) {
+    let message = format!("{} and {} can have one topic, `{}`", claim.what, other.what, other.topic);
+    let hint = match (claim.topic.has_point(), &claim.source) {
+        (true, _) => "put {source} before {point}",
+        (false, Some(_)) => "put {source} into it, or give each a topic of its own",
+        (false, None) => "give each a topic of its own",
+    };
+    cx.clash("topic-clash", &claim.at, (&other.at, "the other one"), message, hint);
+}
+
+fn readings(cx: &Context<'_>, source: &Source) -> Claim {
+    let own = KeyPath::of(&["source", &source.name, "topic"]);
+    let common = KeyPath::of(&["mqtt", "topic"]);
+    let at = if !cx.is_written(&own) && cx.is_written(&common) { common } else { own };
+    Claim {
+        what: format!("the readings of `{}`", source.name),
+        at,
+        topic: source.topic.clone(),
+        source: Some(source.name.clone()),
+        is_meta: false,
+    }
+}
+
+/// Topics of the agent and, for each source, those beside its readings.
+fn own_topics(names: &Names<'_>, sources: &[&str]) -> Vec<Claim> {
+    let topics = &names.topics;
+    let at = |key: &str| KeyPath::of(&["mqtt", "topics", key]);
+    let mut claims = Vec::new();
+    for (key, topic) in [("status", &topics.status), ("gaps", &topics.gaps)] {
+        if let Some(topic) = topic.clone() {
+            claims.push(Claim { what: format!("`{key}`"), at: at(key), topic, source: None, is_meta: false });
+        }
+    }
+    for (key, topic) in [("meta", &topics.meta), ("command", &topics.command), ("reply", &topics.reply)] {
+        for source in sources {
+            if let Some(topic) = topic {
+                claims.push(Claim {
+                    what: format!("`{key}` of `{source}`"),
+                    at: at(key),
+                    topic: topic.of_source(source),
+                    source: Some((*source).to_owned()),
+                    is_meta: key == "meta",
+                });
+            }
+        }
+    }
+    claims
+}

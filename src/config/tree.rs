@@ -1,0 +1,278 @@
+//! What was written: one tree a file, every key and value with its span; and the merge of several.
+//!
+//! Invariants: nesting is bounded (the parser's limit); numbers fit 64 bit; a node that replaced others remembers them.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::files::{File, Files, Span};
+
+/// Largest file that is looked at.
+const FILE_BYTES_MAX: usize = 4 << 20;
+
+/// Syntax errors shown of one file.
+const SYNTAX_ERRORS_MAX: usize = 20;
+
+/// A value with its places.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Node {
+    /// Its key, if it has one.
+    pub key: Option<Span>,
+    /// The value; the header of a table that has one.
+    pub span: Span,
+    /// What earlier files said.
+    pub replaced: Vec<Span>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Body {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    Date(String),
+    List(Vec<Node>),
+    Table(Table),
+}
+
+pub(super) type Table = BTreeMap<String, Node>;
+
+impl Body {
+    /// With its article.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Body::Text(_) => "a text",
+            Body::Integer(_) => "a whole number",
+            Body::Float(_) => "a number with a fraction",
+            Body::Bool(_) => "true or false",
+            Body::Date(_) => "a date",
+            Body::List(_) => "a list",
+            Body::Table(_) => "a table",
+        }
+    }
+}
+
+impl Node {
+    /// One step down.
+    pub fn child(&self, step: &str) -> Option<&Node> {
+        match &self.body {
+            Body::Table(table) => table.get(step),
+            Body::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        }
+    }
+
+    pub fn empty(file: usize) -> Node {
+        let span = Span { file, start: 0, end: 0 };
+        Node { key: None, span, replaced: Vec::new(), body: Body::Table(Table::new()) }
+    }
+}
+
+/// One file, read as far as it can be.
+pub(super) struct Parsed {
+    pub node: Node,
+    /// Syntax errors.
+    pub errors: Vec<Diagnostic>,
+    /// Lines on which what was recovered means nothing: single ones, and all from one on.
+    pub broken_lines: Vec<usize>,
+    pub broken_from: Option<usize>,
+}
+
+/// Reads one file. Never fails: what could be read is in the tree, what not in the errors.
+pub(super) fn parse(index: usize, file: &File) -> Parsed {
+    let mut parsed =
+        Parsed { node: Node::empty(index), errors: Vec::new(), broken_lines: Vec::new(), broken_from: None };
+    if file.text.len() > FILE_BYTES_MAX {
+        parsed.errors.push(syntax(file, 0, 0, "this file is larger than 4 MiB".to_owned(), None));
+        return parsed;
+    }
+    let (table, errors) = DeTable::parse_recoverable(&file.text);
+    let mut reader = Reader { index, file, errors: Vec::new(), unclosed: None };
+    parsed.node.body = Body::Table(reader.table(table.get_ref()));
+    let Reader { errors: bad_numbers, unclosed, .. } = reader;
+    let mut found = Vec::new();
+    let is_unclosed = |error: &toml::de::Error| {
+        error.message().starts_with("unclosed array") || error.message().starts_with("unclosed inline table")
+    };
+    let unclosed = unclosed.filter(|_| errors.iter().any(is_unclosed));
+    if let Some(start) = unclosed {
+        let message = "this bracket is never closed".to_owned();
+        found.push((start, syntax(file, start, start + 1, message, Some("close it with `]` or `}`".to_owned()))));
+        parsed.broken_from = Some(file.line_index(start));
+    }
+    for error in &errors {
+        let span = error.span().unwrap_or(0..0);
+        if error.message().starts_with("unclosed table") {
+            // What follows a torn header belongs nobody knows where.
+            let line = file.line_index(span.start);
+            parsed.broken_from = Some(parsed.broken_from.map_or(line, |from| from.min(line)));
+        }
+        if unclosed.is_none_or(|start| span.start < start) {
+            let hint = syntax_hint(error.message(), file.text.get(span.clone()).unwrap_or_default());
+            let message = match error.message() {
+                "recursion limit" => "keys, lists or tables are nested too deeply here".to_owned(),
+                message => message.to_owned(),
+            };
+            found.push((span.start, syntax(file, span.start, span.end, message, hint)));
+        }
+    }
+    found.extend(bad_numbers);
+    found.sort_by_key(|(start, _)| *start);
+    // One error a line: what follows on it comes of the first.
+    found.dedup_by_key(|(start, _)| file.line_index(*start));
+    parsed.broken_lines = found.iter().map(|(start, _)| file.line_index(*start)).collect();
+    let more = found.len().saturating_sub(SYNTAX_ERRORS_MAX);
+    parsed.errors = found.into_iter().map(|(_, error)| error).take(SYNTAX_ERRORS_MAX).collect();
+    if let Some(last) = parsed.errors.last_mut().filter(|_| more > 0) {
+        last.hint = Some(format!("{more} more syntax errors in this file are not shown"));
+    }
+    parsed
+}
+
+fn syntax(file: &File, start: usize, end: usize, message: String, hint: Option<String>) -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Error,
+        code: "syntax",
+        place: Some(file.place(start, end)),
+        message,
+        hint,
+        related: None,
+    }
+}
+
+/// What would be right, for the slips that are made most.
+fn syntax_hint(message: &str, found: &str) -> Option<String> {
+    if message.starts_with("string values must be quoted") {
+        let plain = !found.is_empty() && found.len() < 80 && !found.contains(['"', '\n', '\\']);
+        return Some(if plain {
+            format!("text stands in quotes: \"{found}\"")
+        } else {
+            "a value is missing".to_owned()
+        });
+    }
+    if message.starts_with("duplicate key") {
+        return Some("a key, and a [table], stands once in a file".to_owned());
+    }
+    if message.starts_with("invalid basic string") || message.starts_with("invalid literal string") {
+        return Some("is the closing quote missing?".to_owned());
+    }
+    None
+}
+
+/// Turns the parser's tree into ours.
+struct Reader<'a> {
+    index: usize,
+    file: &'a File,
+    errors: Vec<(usize, Diagnostic)>,
+    /// Start of the first list or table without its closing bracket.
+    unclosed: Option<usize>,
+}
+
+impl Reader<'_> {
+    fn span(&self, range: std::ops::Range<usize>) -> Span {
+        Span { file: self.index, start: range.start, end: range.end }
+    }
+
+    fn table(&mut self, table: &DeTable<'_>) -> Table {
+        let mut out = Table::new();
+        for (key, value) in table {
+            let mut node = self.value(value.span(), value.get_ref());
+            node.key = Some(self.span(key.span()));
+            out.insert(key.get_ref().to_string(), node);
+        }
+        out
+    }
+
+    fn value(&mut self, range: std::ops::Range<usize>, value: &DeValue<'_>) -> Node {
+        let written = self.file.text.get(range.clone()).unwrap_or_default();
+        let body = match value {
+            DeValue::String(text) => Body::Text(text.to_string()),
+            DeValue::Boolean(value) => Body::Bool(*value),
+            DeValue::Datetime(date) => Body::Date(date.to_string()),
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Body::Integer(number),
+                Err(_) => self.number_error(&range, "this number does not fit 64 bit"),
+            },
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() || written.contains("inf") || written.contains("nan") => {
+                    Body::Float(number)
+                }
+                _ => self.number_error(&range, "this number does not fit 64 bit floating point"),
+            },
+            DeValue::Array(items) => {
+                self.note_unclosed(&range, written, '[', ']');
+                Body::List(items.iter().map(|item| self.value(item.span(), item.get_ref())).collect())
+            }
+            DeValue::Table(table) => {
+                self.note_unclosed(&range, written, '{', '}');
+                Body::Table(self.table(table))
+            }
+        };
+        Node { key: None, span: self.span(range), replaced: Vec::new(), body }
+    }
+
+    fn number_error(&mut self, range: &std::ops::Range<usize>, message: &str) -> Body {
+        self.errors.push((range.start, syntax(self.file, range.start, range.end, message.to_owned(), None)));
+        Body::Integer(0)
+    }
+
+    fn note_unclosed(&mut self, range: &std::ops::Range<usize>, written: &str, open: char, close: char) {
+        if written.starts_with(open) && !written.ends_with(close) {
+            self.unclosed = Some(self.unclosed.map_or(range.start, |start| start.min(range.start)));
+        }
+    }
+}
+
+/// Merges `over` into `under`, key by key; what is no table in both is replaced whole. Two drop-ins (every file but the
+/// first) that say one thing are worth a warning.
+pub(super) fn merge(under: &mut Node, over: Node, files: &Files, warnings: &mut Vec<Diagnostic>) {
+    let Node { key, span, replaced, body } = over;
+    match (&mut under.body, body) {
+        (Body::Table(base), Body::Table(table)) => {
+            for (name, node) in table {
+                match base.get_mut(&name) {
+                    Some(there) => merge(there, node, files, warnings),
+                    None => {
+                        base.insert(name, node);
+                    }
+                }
+            }
+        }
+        (_, body) => {
+            if under.span.file > 0 {
+                let earlier = files.place(under.key.unwrap_or(under.span));
+                warnings.push(Diagnostic {
+                    severity: Severity::Warning,
+                    code: "set-twice",
+                    place: files.place(key.unwrap_or(span)),
+                    message: "two drop-ins set this key; this one wins".to_owned(),
+                    hint: Some("set it in one of them only".to_owned()),
+                    related: earlier.map(|place| (place, "also set here".to_owned())),
+                });
+            }
+            let mut history = std::mem::take(&mut under.replaced);
+            history.push(under.span);
+            history.extend(replaced);
+            *under = Node { key, span, replaced: history, body };
+        }
+    }
+}
+
+/// Of two keys that exclude each other, the one in the later file wins like any other key. In one file both stay, and
+/// are an error later.
+pub(super) fn prefer_later(table: &mut Node, one: &str, other: &str) {
+    let Body::Table(table) = &mut table.body else { return };
+    let (Some(a), Some(b)) = (table.get(one), table.get(other)) else { return };
+    let (winner, loser) = match a.span.file.cmp(&b.span.file) {
+        std::cmp::Ordering::Less => (other, one),
+        std::cmp::Ordering::Greater => (one, other),
+        std::cmp::Ordering::Equal => return,
+    };
+    let Some(gone) = table.remove(loser) else { return };
+    if let Some(stays) = table.get_mut(winner) {
+        stays.replaced.push(gone.span);
+    }
+}
