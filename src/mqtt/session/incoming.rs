@@ -1,0 +1,167 @@
+//! Incoming messages of QoS 1 and 2 whose exchange is not over.
+//!
+//! ```text
+//!            PUBLISH            acknowledge()          PUBREL
+//!  (nothing) ───────▶ Waiting ───────────────▶ Known ────────▶ (nothing)      QoS 2; at QoS 1 it ends with PUBACK
+//! ```
+//!
+//! Invariants: PUBACKs go out in the order of the PUBLISHes, and so do PUBRECs [MQTT-4.6.0-2] [MQTT-4.6.0-3]; a
+//! QoS 2 identifier that is here is never delivered again, whatever its DUP flag says [MQTT-4.3.3-10]; QoS 2 entries
+//! outlive the connection, QoS 1 entries do not, since the server sends those again.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::mqtt::packet::{PacketId, QoS, Reason};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Delivered; the caller has not acknowledged it.
+    Waiting,
+    /// The caller has, but an earlier one goes first, or the server must send it again before.
+    Acknowledged(Reason),
+    /// PUBREC was sent; PUBREL has not come.
+    Known,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    qos: QoS,
+    state: State,
+    /// Its PUBLISH came on this connection: it counts against our Receive Maximum.
+    live: bool,
+}
+
+/// What to do with a PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Deliver it.
+    New,
+    /// Do nothing: it was delivered and its acknowledgement will follow.
+    Pending,
+    /// Answer with PUBREC, do not deliver.
+    Repeated,
+    /// More than our Receive Maximum allows.
+    TooMany,
+}
+
+/// What a PUBREL is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    Known,
+    Unknown,
+    /// It was not answered with PUBREC yet.
+    Early,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    entries: HashMap<PacketId, Entry>,
+    /// QoS 1, in order of arrival.
+    pubacks: VecDeque<PacketId>,
+    /// QoS 2, in order of arrival.
+    pubrecs: VecDeque<PacketId>,
+    live: usize,
+}
+
+impl Incoming {
+    pub(super) fn restore(&mut self, id: PacketId) {
+        self.entries.insert(id, Entry { qos: QoS::ExactlyOnce, state: State::Known, live: false });
+    }
+
+    /// A PUBLISH of QoS 1 or 2 came.
+    pub(super) fn arrived(&mut self, id: PacketId, qos: QoS, receive_maximum: u16) -> Arrival {
+        let known = self.entries.get(&id).copied();
+        let is_live = known.is_some_and(|entry| entry.live);
+        if !is_live && self.live >= usize::from(receive_maximum) {
+            return Arrival::TooMany;
+        }
+        let arrival = match known {
+            Some(entry) if entry.qos == qos => match entry.state {
+                State::Known => Arrival::Repeated,
+                State::Waiting | State::Acknowledged(_) => Arrival::Pending,
+            },
+            // An identifier that comes back with another QoS is another message: the old exchange is dead.
+            Some(_) => {
+                self.forget(id);
+                Arrival::New
+            }
+            None => Arrival::New,
+        };
+        if arrival == Arrival::New {
+            self.entries.insert(id, Entry { qos, state: State::Waiting, live: false });
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return arrival };
+        if !entry.live {
+            entry.live = true;
+            self.live += 1;
+            if entry.state != State::Known {
+                if qos == QoS::ExactlyOnce { self.pubrecs.push_back(id) } else { self.pubacks.push_back(id) }
+            }
+        }
+        arrival
+    }
+
+    /// The caller acknowledges; nothing is sent before [`Incoming::next_answer`] says so.
+    pub(super) fn acknowledge(&mut self, id: PacketId, reason: Reason) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && entry.state == State::Waiting
+        {
+            entry.state = State::Acknowledged(reason);
+        }
+    }
+
+    /// The next PUBACK or PUBREC whose turn it is.
+    pub(super) fn next_answer(&mut self) -> Option<(QoS, PacketId, Reason)> {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let queue = if qos == QoS::AtLeastOnce { &mut self.pubacks } else { &mut self.pubrecs };
+            let Some(&id) = queue.front() else { continue };
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let State::Acknowledged(reason) = entry.state else { continue };
+            queue.pop_front();
+            if qos == QoS::ExactlyOnce && !reason.is_error() {
+                entry.state = State::Known;
+            } else {
+                // PUBACK, and PUBREC with an error, end the exchange. [MQTT-4.3.2-5] [MQTT-4.3.3-9]
+                self.forget(id);
+            }
+            return Some((qos, id, reason));
+        }
+        None
+    }
+
+    /// A PUBREL came.
+    pub(super) fn released(&mut self, id: PacketId) -> Release {
+        match self.entries.get(&id) {
+            Some(Entry { qos: QoS::ExactlyOnce, state: State::Known, .. }) => {
+                self.forget(id);
+                Release::Known
+            }
+            Some(Entry { qos: QoS::ExactlyOnce, live: true, .. }) => Release::Early,
+            _ => Release::Unknown,
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn disconnected(&mut self) {
+        self.entries.retain(|_, entry| entry.qos == QoS::ExactlyOnce);
+        self.entries.values_mut().for_each(|entry| entry.live = false);
+        self.pubacks.clear();
+        self.pubrecs.clear();
+        self.live = 0;
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.disconnected();
+    }
+
+    fn forget(&mut self, id: PacketId) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.live -= usize::from(entry.live);
+            if entry.state != State::Known {
+                let queue = if entry.qos == QoS::ExactlyOnce { &mut self.pubrecs } else { &mut self.pubacks };
+                queue.retain(|&other| other != id);
+            }
+        }
+    }
+}
