@@ -38,8 +38,9 @@ pub enum Event {
     },
     /// A message came in. At QoS 1 and 2 it waits for [`super::Session::acknowledge`].
     Message(Message),
-    /// PUBREL came for an incoming QoS 2 message: its identifier need not be remembered any more.
-    Forgotten {
+    /// PUBREL came for an incoming QoS 2 message: its identifier need not be remembered any more. With
+    /// `Options::hold_completion`, make that durable, then call [`super::Session::complete`].
+    Released {
         /// Whose.
         id: PacketId,
     },

@@ -1,8 +1,9 @@
 //! Incoming messages of QoS 1 and 2 whose exchange is not over.
 //!
 //! ```text
-//!            PUBLISH            acknowledge()          PUBREL
-//!  (nothing) ───────▶ Waiting ───────────────▶ Known ────────▶ (nothing)      QoS 2; at QoS 1 it ends with PUBACK
+//!            PUBLISH            acknowledge()          PUBREL            complete(), or at once
+//!  (nothing) ───────▶ Waiting ───────────────▶ Known ────────▶ Releasing ──────────────────────▶ (nothing)
+//!                        └─────────────▶ (nothing) at QoS 1
 //! ```
 //!
 //! Invariants: PUBACKs go out in the order of the PUBLISHes, and so do PUBRECs [MQTT-4.6.0-2] [MQTT-4.6.0-3]; a
@@ -21,6 +22,8 @@ enum State {
     Acknowledged(Reason),
     /// PUBREC was sent; PUBREL has not come.
     Known,
+    /// PUBREL came; PUBCOMP waits for the caller.
+    Releasing,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub(super) enum Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
     Known,
+    /// It came before, and the caller has not completed it.
+    Repeated,
     Unknown,
     /// It was not answered with PUBREC yet.
     Early,
@@ -77,7 +82,7 @@ impl Incoming {
         }
         let arrival = match known {
             Some(entry) if entry.qos == qos => match entry.state {
-                State::Known => Arrival::Repeated,
+                State::Known | State::Releasing => Arrival::Repeated,
                 State::Waiting | State::Acknowledged(_) => Arrival::Pending,
             },
             // An identifier that comes back with another QoS is another message: the old exchange is dead.
@@ -94,7 +99,7 @@ impl Incoming {
         if !entry.live {
             entry.live = true;
             self.live += 1;
-            if entry.state != State::Known {
+            if !matches!(entry.state, State::Known | State::Releasing) {
                 if qos == QoS::ExactlyOnce { self.pubrecs.push_back(id) } else { self.pubacks.push_back(id) }
             }
         }
@@ -133,18 +138,35 @@ impl Incoming {
     pub(super) fn released(&mut self, id: PacketId) -> Release {
         match self.entries.get(&id) {
             Some(Entry { qos: QoS::ExactlyOnce, state: State::Known, .. }) => {
-                self.forget(id);
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.state = State::Releasing;
+                }
                 Release::Known
             }
+            Some(Entry { state: State::Releasing, .. }) => Release::Repeated,
             Some(Entry { qos: QoS::ExactlyOnce, live: true, .. }) => Release::Early,
             _ => Release::Unknown,
         }
     }
 
+    /// PUBCOMP may go out for it. Whether there was anything to complete.
+    pub(super) fn complete(&mut self, id: PacketId) -> bool {
+        let is_releasing = self.entries.get(&id).is_some_and(|entry| entry.state == State::Releasing);
+        if is_releasing {
+            self.forget(id);
+        }
+        is_releasing
+    }
+
     /// The connection is gone.
     pub(super) fn disconnected(&mut self) {
         self.entries.retain(|_, entry| entry.qos == QoS::ExactlyOnce);
-        self.entries.values_mut().for_each(|entry| entry.live = false);
+        for entry in self.entries.values_mut() {
+            entry.live = false;
+            if entry.state == State::Releasing {
+                entry.state = State::Known; // the server sends its PUBREL again
+            }
+        }
         self.pubacks.clear();
         self.pubrecs.clear();
         self.live = 0;
@@ -158,7 +180,7 @@ impl Incoming {
     fn forget(&mut self, id: PacketId) {
         if let Some(entry) = self.entries.remove(&id) {
             self.live -= usize::from(entry.live);
-            if entry.state != State::Known {
+            if !matches!(entry.state, State::Known | State::Releasing) {
                 let queue = if entry.qos == QoS::ExactlyOnce { &mut self.pubrecs } else { &mut self.pubacks };
                 queue.retain(|&other| other != id);
             }

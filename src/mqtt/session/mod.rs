@@ -37,7 +37,7 @@ pub use options::{Authentication, Limits, Options, Will};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::mqtt::packet::{EncodeError, Packet, PacketId, QoS, Reason, Version};
+use crate::mqtt::packet::{Ack, EncodeError, Packet, PacketId, QoS, Reason, Version};
 
 use output::Output;
 use request::Request;
@@ -116,6 +116,7 @@ struct Asked {
     maximum_packet_size: u32,
     topic_alias_maximum: u16,
     topic_aliases_out: u16,
+    hold_completion: bool,
     method: Option<Box<str>>,
 }
 
@@ -131,6 +132,7 @@ impl Asked {
             maximum_packet_size: options.maximum_packet_size.max(1),
             topic_alias_maximum: options.topic_alias_maximum.min(ALIASES_IN_MAX),
             topic_aliases_out: options.topic_aliases_out.min(ALIASES_OUT_MAX),
+            hold_completion: options.hold_completion,
             method: options.authentication.as_ref().map(|authentication| authentication.method.as_str().into()),
         }
     }
@@ -184,7 +186,7 @@ impl Session {
     }
 
     /// After a restart of the process: identifiers of incoming QoS 2 messages that were acknowledged and whose
-    /// [`Event::Forgotten`] has not come.
+    /// [`Event::Released`] was not made durable. See [`Options::hold_completion`].
     pub fn restore_incoming(&mut self, acknowledged: &[PacketId]) {
         self.incoming.clear();
         acknowledged.iter().for_each(|&id| self.incoming.restore(id));
@@ -309,6 +311,13 @@ impl Session {
     pub fn acknowledge(&mut self, id: PacketId, reason: Reason) {
         self.incoming.acknowledge(id, reason);
         self.say_answers();
+    }
+
+    /// "The end of incoming `id` is durable": queues PUBCOMP. Only with [`Options::hold_completion`].
+    pub fn complete(&mut self, id: PacketId) {
+        if self.incoming.complete(id) {
+            self.say(&Packet::Pubcomp(Ack::new(id)));
+        }
     }
 
     /// Gives a message's buffer back for the next one.

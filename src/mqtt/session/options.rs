@@ -29,6 +29,9 @@ pub struct Options {
     pub topic_alias_maximum: u16,
     /// How many topic aliases we use towards the server, if it offers them; at most [`super::ALIASES_OUT_MAX`].
     pub topic_aliases_out: u16,
+    /// PUBCOMP waits for [`complete`](super::Session::complete). Needed by whoever gives identifiers of incoming
+    /// QoS 2 messages back after a restart: one that was forgotten too late would swallow the next message that bears it.
+    pub hold_completion: bool,
     /// Enhanced authentication (5.0).
     pub authentication: Option<Authentication>,
     /// Further properties of CONNECT (5.0): user properties, request response information, request problem
@@ -51,6 +54,7 @@ impl Options {
             maximum_packet_size: 1 << 20,
             topic_alias_maximum: 0,
             topic_aliases_out: 16,
+            hold_completion: false,
             authentication: None,
             properties: PropertyList::new(),
         }

@@ -41,7 +41,7 @@ impl Session {
         if !self.partial.is_empty() {
             // It is taken out while its packet is handled, since the packet borrows from it.
             let mut partial = std::mem::take(&mut self.partial);
-            let result = self.complete(now, &mut partial, &mut rest);
+            let result = self.finish_partial(now, &mut partial, &mut rest);
             self.partial = partial;
             if !result? {
                 return Ok(());
@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// Completes the packet in `partial` and handles it. Whether there was enough for that.
-    fn complete(&mut self, now: Duration, partial: &mut Vec<u8>, rest: &mut &[u8]) -> Result<bool> {
+    fn finish_partial(&mut self, now: Duration, partial: &mut Vec<u8>, rest: &mut &[u8]) -> Result<bool> {
         loop {
             let (version, limit) = (self.asked.version, self.asked.maximum_packet_size);
             // While even the length is not known, byte by byte: there are at most five.
@@ -322,17 +322,20 @@ impl Session {
 
     /// [MQTT-4.3.3-11]: PUBCOMP for every PUBREL.
     fn pubrel(&mut self, ack: Ack<'_>) -> Result<()> {
-        let reason = match self.incoming.released(ack.id) {
+        match self.incoming.released(ack.id) {
             Release::Known => {
-                self.events.push_back(Event::Forgotten { id: ack.id });
-                Reason::SUCCESS
+                self.events.push_back(Event::Released { id: ack.id });
+                if !self.asked.hold_completion {
+                    self.complete(ack.id);
+                }
             }
-            Release::Unknown => Reason::PACKET_IDENTIFIER_NOT_FOUND,
-            Release::Early => {
-                return Err(DecodeError::protocol("MQTT-4.3.3-4", "PUBREL before its PUBREC"));
+            Release::Repeated => {}
+            Release::Unknown => {
+                let reason = Reason::PACKET_IDENTIFIER_NOT_FOUND;
+                self.say(&Packet::Pubcomp(Ack::with_reason(ack.id, reason)));
             }
-        };
-        self.say(&Packet::Pubcomp(Ack::with_reason(ack.id, reason)));
+            Release::Early => return Err(DecodeError::protocol("MQTT-4.3.3-4", "PUBREL before its PUBREC")),
+        }
         Ok(())
     }
 

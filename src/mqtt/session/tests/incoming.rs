@@ -8,7 +8,7 @@ fn heard(wire: &mut Wire) -> Vec<u16> {
     for event in wire.events() {
         match event {
             Event::Message(message) => ids.push(message.id.map_or(0, PacketId::value)),
-            Event::Forgotten { .. } => {}
+            Event::Released { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -103,6 +103,27 @@ fn qos_2_identifiers_outlive_connection_and_process() {
     wire.hear(&Packet::Publish(message("a", 2, 1))).unwrap();
     wire.hear(&Packet::Pubrel(Ack::new(id(1)))).unwrap();
     assert_eq!((heard(&mut wire), wire.sent()), (vec![], vec!["PUBREC 1".into(), "PUBCOMP 1".into()]));
+}
+
+/// What is durable is told before PUBCOMP, not after.
+#[test]
+fn completion_can_be_held() {
+    let mut wire = Wire { session: Session::new(10, 1 << 20), now: Duration::ZERO };
+    wire.session.restore_incoming(&[id(1)]);
+    let options = Options { hold_completion: true, ..options() };
+    wire.connect(&options, true, &[]);
+    for _ in 0..2 {
+        wire.hear(&Packet::Pubrel(Ack::new(id(1)))).unwrap();
+    }
+    assert_eq!((wire.events(), wire.sent()), (vec![Event::Released { id: id(1) }], vec![]));
+    wire.session.disconnected();
+    wire.session.complete(id(1)); // of the connection that is gone
+    wire.connect(&options, true, &[]);
+    wire.hear(&Packet::Pubrel(Ack::new(id(1)))).unwrap();
+    assert_eq!(wire.events(), [Event::Released { id: id(1) }]);
+    wire.session.complete(id(1));
+    wire.session.complete(id(1));
+    assert_eq!(wire.sent(), ["PUBCOMP 1"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod outgoing;
 use std::time::Duration;
 
 use super::*;
-use crate::mqtt::packet::{self, Ack, Connack, PACKET_MAX, Properties, Property, PropertyList, Publish};
+use crate::mqtt::packet::{self, Connack, PACKET_MAX, Properties, Property, PropertyList, Publish};
 
 /// A session and the far end of its wire.
 struct Wire {
