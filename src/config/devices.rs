@@ -101,6 +101,11 @@ fn build_bus(cx: &mut Context<'_>, at: &KeyPath, fields: &Fields) -> Option<Bus>
     })
 }
 
+/// The plugin of every source that names one, whatever else is wrong with it.
+pub(super) fn plugins(sources: &Fields) -> BTreeMap<String, String> {
+    tables(sources).filter_map(|(name, fields)| Some((name.clone(), fields.value("plugin")?))).collect()
+}
+
 /// Every source; `None` for one that can't be put together.
 pub(super) fn sources(
     cx: &mut Context<'_>,

@@ -14,7 +14,7 @@ use super::files::{Files, Span, is_secret_key};
 use super::tree::{Body, Node};
 
 /// Shown in the place of a secret.
-const HIDDEN: &str = "(hidden)";
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// One value that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

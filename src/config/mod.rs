@@ -42,6 +42,8 @@ pub use settings::{
 pub use template::Template;
 pub use url::{BrokerUrl, BusUrl, Parity, ProxyScheme, ProxyUrl, Scheme};
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use context::{Context, Written};
@@ -52,12 +54,19 @@ use tree::{Body, Node};
 const DIAGNOSTICS_MAX: usize = 500;
 
 /// One file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Input {
     /// Shown in diagnostics; relative paths in the file count from its folder.
     pub path: PathBuf,
     /// What is in it.
     pub text: String,
+}
+
+/// The path only: there may be secrets in the text.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Input").field(&self.path).finish()
+    }
 }
 
 /// What defaults depend on.
@@ -80,6 +89,20 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// Where everything comes from.
     pub origins: Origins,
+    /// What can be used to look for more errors, also where there are some.
+    pub sound: Sound,
+}
+
+/// The parts of a configuration on which plugins are looked for and asked: so that theirs can be said together with all
+/// other errors. Empty if a file could not be read as TOML.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sound {
+    /// As in [`Agent`]; `None` if `[agent]` has errors.
+    pub plugin_dirs: Option<Vec<PathBuf>>,
+    /// By source, whatever else is wrong with it.
+    pub plugins: BTreeMap<String, String>,
+    /// Sources without an error of their own.
+    pub sources: Vec<Source>,
 }
 
 /// Reads a configuration: the main file first, then the drop-ins in the order of their names.
@@ -102,7 +125,7 @@ pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
     let is_torn = diagnostics.iter().any(Diagnostic::is_error);
     let written = Written { files, tree };
     let mut context = Context::new(&written, env);
-    let settings = resolve::settings(&mut context);
+    let (settings, sound) = resolve::settings(&mut context);
     let Context { mut found, listing, .. } = context;
     if is_torn {
         found.retain(|diagnostic| can_be_trusted(diagnostic, &written.files, &broken));
@@ -113,7 +136,8 @@ pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
     if settings.is_none() && !diagnostics.iter().any(Diagnostic::is_error) {
         diagnostics.push(unexplained());
     }
-    Loaded { settings, diagnostics, origins: Origins { written, listing } }
+    let sound = if is_torn { Sound::default() } else { sound };
+    Loaded { settings, diagnostics, origins: Origins { written, listing }, sound }
 }
 
 fn prefer_later_keys(tree: &mut Node) {

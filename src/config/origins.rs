@@ -1,14 +1,23 @@
 //! From a key to the place where it was written, after everything else is done: for what others find wrong.
 
+use std::fmt;
+
 use super::context::{KeyPath, Spot, Written};
 use super::diagnostic::{Diagnostic, Place, Severity};
 use super::listing::{Listing, Shown};
 
-/// Knows where every value comes from.
-#[derive(Clone, Debug, PartialEq)]
+/// Knows where every value comes from. It holds the texts, with what may be secret in them.
+#[derive(Clone, PartialEq)]
 pub struct Origins {
     pub(super) written: Written,
     pub(super) listing: Listing,
+}
+
+/// The names of the files only.
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.written.files.0.iter().map(|file| &file.path)).finish()
+    }
 }
 
 impl Origins {

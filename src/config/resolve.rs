@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::Sound;
 use super::check::Fields;
 use super::context::{Context, KeyPath, Spot};
 use super::listing::quoted;
@@ -43,8 +44,8 @@ const COMMON_HOST_NAMES: &[&str] = &[
     "(none)",
 ];
 
-/// A whole configuration; `None` only if an error was reported.
-pub(super) fn settings(cx: &mut Context<'_>) -> Option<Settings> {
+/// A whole configuration, `None` only if an error was reported; and what of it is sound in any case.
+pub(super) fn settings(cx: &mut Context<'_>) -> (Option<Settings>, Sound) {
     let tree = &cx.written.tree;
     let root = cx.table(&KeyPath::root(), Some(tree), ROOT);
     let nothing = Fields::default();
@@ -64,17 +65,24 @@ pub(super) fn settings(cx: &mut Context<'_>) -> Option<Settings> {
     if !has_mqtt {
         cx.listing.forget("mqtt.");
     }
-    let mqtt = if has_mqtt { Some(build_mqtt(cx, mqtt, &names, id.as_deref())) } else { None };
-    Some(Settings {
-        agent: build_agent(cx, agent, id)?,
-        mqtt: match mqtt {
-            Some(mqtt) => Some(mqtt?),
-            None => None,
-        },
-        buffer: build_buffer(section("buffer"))?,
-        buses: buses.into_iter().collect::<Option<BTreeMap<_, _>>>()?,
-        sources: sources.into_iter().collect::<Option<Vec<_>>>()?.into_iter().map(|s| (s.name.clone(), s)).collect(),
-    })
+    let mqtt = has_mqtt.then(|| build_mqtt(cx, mqtt, &names, id.as_deref()));
+    let agent = build_agent(cx, agent, id);
+    let named = devices::plugins(section("source"));
+    let plugin_dirs = agent.as_ref().map(|agent| agent.plugin_dirs.clone());
+    let sound = Sound { plugin_dirs, plugins: named, sources: sources.iter().flatten().cloned().collect() };
+    let settings = || {
+        Some(Settings {
+            agent: agent?,
+            mqtt: match mqtt {
+                Some(mqtt) => Some(mqtt?),
+                None => None,
+            },
+            buffer: build_buffer(section("buffer"))?,
+            buses: buses.into_iter().collect::<Option<BTreeMap<_, _>>>()?,
+            sources: sources.into_iter().map(|source| source.map(|s| (s.name.clone(), s))).collect::<Option<_>>()?,
+        })
+    };
+    (settings(), sound)
 }
 
 /// What topics are made of.

@@ -5,11 +5,14 @@
 //! of the file that named it. No secret is in here: passwords are named by file or credential and read where needed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{AddressRange, GpioLine};
 use super::check::{Checked, Take};
+use super::files::is_secret_key;
+use super::listing::HIDDEN;
 use super::template::Template;
 use super::url::{BrokerUrl, BusUrl, ProxyUrl};
 
@@ -192,7 +195,7 @@ pub struct UnitSettings {
 }
 
 /// `[source.NAME]`: a running plugin.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Source {
     /// Its name: letters, digits, `_ -`.
     pub name: String,
@@ -216,6 +219,38 @@ pub struct Source {
     pub max_message: u64,
     /// `[source.NAME.config]`, an object; checked by the plugin.
     pub config: serde_json::Value,
+}
+
+/// All of it, but for what looks like a secret in `config`.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Source { name, plugin, every, allow, limits, topic, qos, retain, format, max_message, config } = self;
+        f.debug_struct("Source")
+            .field("name", name)
+            .field("plugin", plugin)
+            .field("every", every)
+            .field("allow", allow)
+            .field("limits", limits)
+            .field("topic", topic)
+            .field("qos", qos)
+            .field("retain", retain)
+            .field("format", format)
+            .field("max_message", max_message)
+            .field("config", &without_secrets(config))
+            .finish()
+    }
+}
+
+fn without_secrets(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Array(items) => items.iter().map(without_secrets).collect(),
+        Value::Object(object) => {
+            let hide = |key: &String, value| if is_secret_key(key) { HIDDEN.into() } else { without_secrets(value) };
+            Value::Object(object.iter().map(|(key, value)| (key.clone(), hide(key, value))).collect())
+        }
+        value => value.clone(),
+    }
 }
 
 /// What a source is granted; nothing by default.

@@ -31,6 +31,11 @@ impl Template {
         &self.0
     }
 
+    /// What stands before the first hole.
+    pub(super) fn beginning(&self) -> &str {
+        self.0.split('{').next().unwrap_or_default()
+    }
+
     /// Whether every point gets a topic of its own.
     pub fn has_point(&self) -> bool {
         self.0.contains("{point}")

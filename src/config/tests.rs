@@ -180,6 +180,7 @@ plugin = "x"
 every = "1s"
 config = { password = "hunter2", list = [{ token = "hunter2" }], wrong = inf }
 "#;
+    let sound = "[source.a]\nplugin = \"x\"\nevery = \"1s\"\nconfig = { list = [{ api_key = \"hunter2\" }] }";
     let loaded = load_text(text);
     let json: Vec<_> = loaded.diagnostics.iter().map(|diagnostic| to_json(diagnostic).to_string()).collect();
     assert_eq!(loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count(), 5);
@@ -188,7 +189,8 @@ config = { password = "hunter2", list = [{ token = "hunter2" }], wrong = inf }
         json.join("\n"),
         render_listing(&loaded.origins.listing()),
         listing_json(&loaded.origins.listing()).to_string(),
-        format!("{:?}", loaded.diagnostics),
+        format!("{loaded:?}"),
+        format!("{:?}", load_text(sound).settings.unwrap()),
     ] {
         assert!(!said.contains("hunter2"), "{said}");
     }
@@ -209,6 +211,27 @@ fn problems_of_plugins_are_shown_at_their_place() {
     assert_eq!(place("/missing"), Some((4, 1, 17)));
     assert_eq!(place(""), Some((4, 1, 17)));
     assert_eq!(origins.place(&["bus", "b"]), None);
+}
+
+#[test]
+fn plugins_can_be_looked_for_beside_other_errors() {
+    let text = "[source.a]\nplugin = \"x\"\nevery = 1\n[source.b]\nplugin = \"y\"\nevery = \"1s\"\n";
+    let sound = load_text(text).sound;
+    assert_eq!(sound.plugins.into_iter().collect::<Vec<_>>(), [("a".into(), "x".into()), ("b".into(), "y".into())]);
+    assert_eq!(sound.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(sound.plugin_dirs.map(|dirs| dirs.len()), Some(2));
+    assert_eq!(load_text("[agent]\nid = a").sound, Sound::default());
+}
+
+#[test]
+fn many_sources_are_no_burden() {
+    let sources: String = (0..2_000).map(|n| format!("[source.s{n}]\nplugin = \"x\"\nevery = \"1s\"\n")).collect();
+    for topic in ["{base}/{source}", "{base}/{source}/{point}"] {
+        let loaded = load_text(&format!("[mqtt]\nurl = \"mqtt://h\"\ntopic = \"{topic}\"\n{sources}"));
+        assert_eq!(loaded.settings.map(|settings| settings.sources.len()), Some(2_000));
+    }
+    let clashing = load_text(&format!("[mqtt]\nurl = \"mqtt://h\"\ntopic = \"{{base}}/{{point}}\"\n{sources}"));
+    assert_eq!(clashing.diagnostics.len(), DIAGNOSTICS_MAX);
 }
 
 #[test]
