@@ -102,18 +102,15 @@ impl Context<'_> {
     pub fn table(&mut self, path: &KeyPath, node: Option<&Node>, keys: &'static [Key]) -> Fields {
         let mut fields = Fields::default();
         let written = node.and_then(|node| if let Body::Table(table) = &node.body { Some(table) } else { None });
-        let mut meant = Vec::new();
         for (name, _) in written.into_iter().flatten() {
             if !keys.iter().any(|key| key.name == name) {
-                meant.extend(self.unknown_key(path, name, keys));
+                self.unknown_key(path, name, keys);
             }
         }
         for key in keys {
             let at = path.key(key.name);
             let value = match written.and_then(|table| table.get(key.name)) {
                 Some(node) => self.value(&at, node, &key.kind),
-                // One slip is one error: what was misspelt is not missing as well.
-                None if meant.contains(&key.name) && matches!(key.default, Default::Required(_)) => None,
                 None => self.absent(path, &at, key),
             };
             if let Some(value) = value {
@@ -125,6 +122,7 @@ impl Context<'_> {
 
     fn absent(&mut self, path: &KeyPath, at: &KeyPath, key: &'static Key) -> Option<Checked> {
         let body = match key.default {
+            Default::Required(_) if self.misspelt.contains(at) => return None,
             Default::Required(example) => {
                 let message = format!("`{}` is missing in {path}", key.name);
                 self.error("missing-key", path, Spot::Value, message, Some(format!("add {example}")));
@@ -145,8 +143,7 @@ impl Context<'_> {
         self.value(at, &node, &key.kind)
     }
 
-    /// Gives the key that was meant.
-    fn unknown_key(&mut self, path: &KeyPath, name: &str, keys: &'static [Key]) -> Option<&'static str> {
+    fn unknown_key(&mut self, path: &KeyPath, name: &str, keys: &'static [Key]) {
         let at = path.key(name);
         let wanted = name.to_lowercase().replace('-', "_");
         let known = || keys.iter().map(|key| key.name);
@@ -164,7 +161,7 @@ impl Context<'_> {
         };
         let message = format!("unknown key `{}` in {path}", name.escape_debug());
         self.error("unknown-key", &at, Spot::Key, message, Some(hint));
-        meant
+        self.misspelt.extend(meant.map(|meant| path.key(meant)));
     }
 
     /// Checks one value against its kind.

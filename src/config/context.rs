@@ -92,6 +92,8 @@ pub(super) struct Context<'a> {
     pub env: &'a Environment,
     pub found: Vec<Diagnostic>,
     pub listing: Listing,
+    /// Keys that unknown ones were probably meant to be. One slip is one error: these are not missing as well.
+    pub misspelt: Vec<KeyPath>,
 }
 
 impl<'a> Context<'a> {
@@ -99,7 +101,7 @@ impl<'a> Context<'a> {
     pub const NOWHERE: Span = Span { file: usize::MAX, start: 0, end: 0 };
 
     pub fn new(written: &'a Written, env: &'a Environment) -> Context<'a> {
-        Context { written, env, found: Vec::new(), listing: Listing::default() }
+        Context { written, env, found: Vec::new(), listing: Listing::default(), misspelt: Vec::new() }
     }
 
     /// Whether a file says something at this path.

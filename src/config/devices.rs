@@ -12,6 +12,7 @@ use super::settings::{
     Allow, Bus, Format, GpioGrant, Limits, ModbusGrant, Ranges, Source, Sync, UnitSettings, WriteFunctions,
 };
 use super::suggest::nearest;
+use super::template::Template;
 use super::url::BusUrl;
 
 /// From here on a power cut takes more than people who ask for exactly once expect.
@@ -106,6 +107,16 @@ pub(super) fn plugins(sources: &Fields) -> BTreeMap<String, String> {
     tables(sources).filter_map(|(name, fields)| Some((name.clone(), fields.value("plugin")?))).collect()
 }
 
+/// Where the readings of every source go, whatever else is wrong with it.
+pub(super) fn topics(sources: &Fields, names: &Names<'_>) -> Vec<(String, Template)> {
+    tables(sources).filter_map(|(name, fields)| Some((name.clone(), topic(name, fields, names)?))).collect()
+}
+
+fn topic(name: &str, fields: &Fields, names: &Names<'_>) -> Option<Template> {
+    let text: String = fields.value("topic").or_else(|| names.mqtt.value("topic"))?;
+    Some(names.template(&text).of_source(name))
+}
+
 /// Every source; `None` for one that can't be put together.
 pub(super) fn sources(
     cx: &mut Context<'_>,
@@ -154,7 +165,6 @@ fn build_source(cx: &mut Context<'_>, name: &str, fields: &Fields, names: &Names
     for key in ["topic", "qos", "retain", "format"] {
         cx.listing.inherit(&at.key(key), &KeyPath::of(&["mqtt", key]));
     }
-    let topic: String = fields.value("topic").or_else(|| mqtt.value("topic"))?;
     let limits = fields.table("limits")?;
     Some(Source {
         name: name.to_owned(),
@@ -162,7 +172,7 @@ fn build_source(cx: &mut Context<'_>, name: &str, fields: &Fields, names: &Names
         every: fields.value("every")?,
         allow: build_allow(cx, &at.key("allow"), fields.table("allow")?)?,
         limits: Limits { memory: limits.value("memory")?, time: limits.value("time")? },
-        topic: names.template(&topic).of_source(name),
+        topic: topic(name, fields, names)?,
         qos: fields.value("qos").or_else(|| mqtt.value("qos"))?,
         retain: fields.value("retain").or_else(|| mqtt.value("retain"))?,
         format: fields.value::<Format>("format").or_else(|| mqtt.value("format"))?,

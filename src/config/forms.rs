@@ -197,7 +197,7 @@ fn plain(text: &str) -> Result<Checked, Fault> {
         return Err(Fault::new("this is longer than 65535 bytes"));
     }
     match text.chars().find(|c| c.is_control()) {
-        Some(c) => Err(Fault::new(format!("the control character {:?} can't stand here", c))),
+        Some(c) => Err(Fault::new(format!("the control character {c:?} can't stand here"))),
         None => Ok(Checked::Text(text.to_owned())),
     }
 }

@@ -15,6 +15,7 @@ use super::settings::{
     Agent, Buffer, Engine, LogLevel, Mqtt, MqttVersion, Secret, Settings, Signatures, Sync, Topics, WhenFull,
 };
 use super::template::Template;
+use super::url::BrokerUrl;
 use super::{devices, topics};
 
 /// Host names that came with an image, and that many machines share.
@@ -61,7 +62,7 @@ pub(super) fn settings(cx: &mut Context<'_>) -> (Option<Settings>, Sound) {
     let buses = devices::buses(cx, section("bus"));
     let sources = devices::sources(cx, section("source"), section("bus"), &names);
     devices::rules(cx, section("source"), section("buffer"), mqtt);
-    topics::rules(cx, &sources, &names);
+    topics::rules(cx, &devices::topics(section("source"), &names), &names);
     if !has_mqtt {
         cx.listing.forget("mqtt.");
     }
@@ -174,7 +175,8 @@ fn mqtt_rules(cx: &mut Context<'_>, mqtt: &Fields) {
     let section = KeyPath::of(&["mqtt"]);
     let at = |key| section.key(key);
     let (url, urls) = (cx.is_written(&at("url")), cx.is_written(&at("urls")));
-    if !url && !urls {
+    let misspelt = cx.misspelt.contains(&at("url")) || cx.misspelt.contains(&at("urls"));
+    if !url && !urls && !misspelt {
         let hint = "add url = \"mqtts://broker.example:8883\"; without [mqtt] readings are only buffered".to_owned();
         cx.error("missing-key", &section, Spot::Value, "`url` is missing in [mqtt]".to_owned(), Some(hint));
     }
@@ -201,7 +203,7 @@ fn mqtt_rules(cx: &mut Context<'_>, mqtt: &Fields) {
     }
     let Some(brokers) = brokers(mqtt) else { return };
     let has_password = cx.is_written(&at("password_file")) || cx.is_written(&at("credential"));
-    if has_password && let Some(index) = brokers.iter().position(|url| url.is_plain_link()) {
+    if has_password && let Some(index) = brokers.iter().position(BrokerUrl::is_plain_link) {
         let place = if url { at("url") } else { at("urls").key(&index.to_string()) };
         let hint = "use mqtts:// or wss://";
         cx.warning("plain-password", &place, "the password goes over a link that others can read", hint);
@@ -232,7 +234,7 @@ fn needs(cx: &mut Context<'_>, key: &str, other: &str) {
     }
 }
 
-fn brokers(mqtt: &Fields) -> Option<Vec<super::url::BrokerUrl>> {
+fn brokers(mqtt: &Fields) -> Option<Vec<BrokerUrl>> {
     mqtt.value("urls").or_else(|| mqtt.value("url").map(|url| vec![url]))
 }
 

@@ -1,6 +1,9 @@
 //! Every key that there is: the tables of INTERFACE.md, section 2.
 
-use super::forms::*;
+use super::forms::{
+    AGENT_ID, AGENT_TOPIC, BASE, BROKER_URL, BUS_URL, CREDENTIAL, GPIO_LINE, MINISIGN_KEY, NAME, PATH, PLUGIN,
+    PROXY_URL, READ_RANGE, READINGS_TOPIC, SOURCE_NAME, SOURCE_TOPIC, TEXT, UNIT_NUMBER, WRITE_RANGE,
+};
 use super::schema::Default::{
     Bool as IsBool, Derived, EmptyList, EmptyTable, Integer as Is, Nothing, Required, Text as IsText,
 };

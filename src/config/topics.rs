@@ -2,7 +2,6 @@
 
 use super::context::{Context, KeyPath, Spot};
 use super::resolve::Names;
-use super::settings::Source;
 use super::template::Template;
 
 /// Something that is published, or subscribed to.
@@ -16,9 +15,9 @@ struct Claim {
 }
 
 /// Reports every template that can make two things one topic, or a topic that can't be published to.
-pub(super) fn rules(cx: &mut Context<'_>, sources: &[Option<Source>], names: &Names<'_>) {
-    let readings: Vec<Claim> = sources.iter().flatten().map(|source| readings(cx, source)).collect();
-    let sources: Vec<&str> = sources.iter().flatten().map(|source| source.name.as_str()).collect();
+pub(super) fn rules(cx: &mut Context<'_>, sources: &[(String, Template)], names: &Names<'_>) {
+    let readings: Vec<Claim> = sources.iter().map(|(source, topic)| readings(cx, source, topic)).collect();
+    let sources: Vec<&str> = sources.iter().map(|(source, _)| source.as_str()).collect();
     let own = own_topics(names, &sources);
     let mut said = Vec::new();
     let base = KeyPath::of(&["mqtt", "base"]);
@@ -86,15 +85,15 @@ fn report(cx: &mut Context<'_>, claim: &Claim, other: &Claim) {
     cx.clash("topic-clash", &claim.at, (&other.at, "the other one"), message, hint);
 }
 
-fn readings(cx: &Context<'_>, source: &Source) -> Claim {
-    let own = KeyPath::of(&["source", &source.name, "topic"]);
+fn readings(cx: &Context<'_>, source: &str, topic: &Template) -> Claim {
+    let own = KeyPath::of(&["source", source, "topic"]);
     let common = KeyPath::of(&["mqtt", "topic"]);
     let at = if !cx.is_written(&own) && cx.is_written(&common) { common } else { own };
     Claim {
-        what: format!("the readings of `{}`", source.name),
+        what: format!("the readings of `{source}`"),
         at,
-        topic: source.topic.clone(),
-        source: Some(source.name.clone()),
+        topic: topic.clone(),
+        source: Some(source.to_owned()),
         is_meta: false,
     }
 }
