@@ -1,0 +1,289 @@
+//! The segment that is being written: commits, frames, routes, footer.
+//!
+//! ```text
+//!  offset ─▶ [frames of the open commit][zeros to the page's end]
+//!            write: appends at `offset`, pads with zeros       sync: durable = next page; the next write begins a commit
+//! ```
+//!
+//! Owns offset, durable offset, the routes given in this run and the segment's summary. Invariants: what is below
+//! `durable` is never written again; behind the last frame of a page there are zeros; room for the footer remains.
+
+use std::collections::BTreeMap;
+
+use super::bytes::{Put, len_u16, len_u32};
+use super::format::{COMMIT_MAX, Commit, FRAME_HEAD, FrameHead, Header, Kind, PAGE, Run, Seed, page_up};
+use super::pool::Slot;
+use super::storage::{Storage, StorageError};
+use super::summary::Summary;
+use super::types::Route;
+
+/// The age clock and the wall clock, as commit heads name them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) age_ms: u64,
+    pub(crate) wall_ns: i64,
+    pub(crate) synced: bool,
+}
+
+/// A footer as read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Footer {
+    pub(crate) data_end: u32,
+    pub(crate) next: u64,
+    pub(crate) stamp: Stamp,
+    pub(crate) summary: Summary,
+}
+
+/// Bytes of a footer's frame around the summary, and the pointer at the segment's end.
+const FOOTER_REST: usize = FRAME_HEAD as usize + 4 + 8 + 8 + 8 + 1 + 4;
+
+impl Footer {
+    /// The bytes from the offset given to the segment's end.
+    fn encode(&self, header: &Header) -> (u32, Vec<u8>) {
+        let mut body = Vec::new();
+        body.put_u32(self.data_end);
+        body.put_u64(self.next);
+        body.put_u64(self.stamp.age_ms);
+        body.put_i64(self.stamp.wall_ns);
+        body.put_u8(u8::from(self.stamp.synced));
+        self.summary.encode(&mut body);
+        let start = header.size.saturating_sub(footer_room(&self.summary, 0));
+        let head = FrameHead {
+            length: len_u32(body.len()),
+            kind: Kind::Footer,
+            flags: 0,
+            route: 0,
+            count: 0,
+            first: self.next,
+            time_ns: 0,
+        };
+        let mut out = Vec::new();
+        head.put(&mut out, start, Seed { salt: header.salt, segment: header.number }, &body);
+        out.resize((header.size.saturating_sub(start) as usize).saturating_sub(4), 0);
+        out.put_u32(start);
+        (start, out)
+    }
+
+    /// Reads the footer of a segment; `None` if it was not sealed, or the footer is damaged.
+    pub(crate) fn read<S: Storage>(storage: &mut S, slot: Slot, header: &Header) -> Option<Self> {
+        let mut last = vec![0; PAGE as usize];
+        let last_at = slot.size.checked_sub(PAGE)?;
+        storage.read(&slot.name(), u64::from(last_at), &mut last).ok()?;
+        let start = u32::from_le_bytes(*last.last_chunk::<4>()?);
+        if start < PAGE || start > last_at || start % PAGE != 0 {
+            return None;
+        }
+        let mut frame = last;
+        if start < last_at {
+            frame = vec![0; (slot.size - start) as usize];
+            storage.read(&slot.name(), u64::from(start), &mut frame).ok()?;
+        }
+        let (_, head) = FrameHead::peek(&frame)?;
+        let frame = frame.get(..usize::try_from(head.size()).ok()?)?;
+        let seed = Seed { salt: header.salt, segment: header.number };
+        if head.kind != Kind::Footer || !FrameHead::check(frame, start, seed) {
+            return None;
+        }
+        let mut take = super::bytes::Take::new(frame.get(FRAME_HEAD as usize..)?);
+        Some(Self {
+            data_end: take.u32()?,
+            next: take.u64()?,
+            stamp: Stamp { age_ms: take.u64()?, wall_ns: take.i64()?, synced: take.u8()? != 0 },
+            summary: Summary::decode(&mut take)?,
+        })
+    }
+}
+
+/// Bytes at the segment's end that the footer takes.
+fn footer_room(summary: &Summary, growth: usize) -> u32 {
+    page_up(len_u32(summary.encoded_len() + growth + FOOTER_REST))
+}
+
+/// Frames that are written together.
+#[derive(Debug)]
+pub(crate) struct Write {
+    at: u32,
+    bytes: Vec<u8>,
+    commit_start: u32,
+}
+
+impl Write {
+    fn end(&self) -> u32 {
+        self.at.saturating_add(len_u32(self.bytes.len()))
+    }
+
+    fn push(&mut self, head: &FrameHead, seed: Seed, body: &[u8]) {
+        let in_page = self.end() % PAGE;
+        if in_page != 0 && PAGE - in_page < FRAME_HEAD {
+            let padded = self.bytes.len() + (PAGE - in_page) as usize;
+            self.bytes.resize(padded, 0);
+        }
+        head.put(&mut self.bytes, self.at, seed, body);
+    }
+}
+
+/// A segment that is being written.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) slot: Slot,
+    pub(crate) header: Header,
+    pub(crate) run: Run,
+    pub(crate) summary: Summary,
+    /// Only delivery state and gaps may be written: it came from the reserve.
+    pub(crate) reserve: bool,
+    /// Something is written and not durable.
+    pub(crate) dirty: bool,
+    /// Age clock at its first record.
+    pub(crate) first_age_ms: Option<u64>,
+    /// Age clock at its last record.
+    pub(crate) last_age_ms: u64,
+    /// Where the log was cut before this run.
+    cut: u32,
+    offset: u32,
+    durable: u32,
+    commit_start: Option<u32>,
+    routes: BTreeMap<Route, u16>,
+}
+
+impl Active {
+    /// A segment with nothing but its header.
+    pub(crate) fn new(slot: Slot, header: Header, run: Run) -> Self {
+        Self::resume(slot, header, run, Summary::default(), PAGE)
+    }
+
+    /// A segment that is gone on with, from the page at or behind `cut`.
+    pub(crate) fn resume(slot: Slot, header: Header, run: Run, summary: Summary, cut: u32) -> Self {
+        let offset = page_up(cut);
+        Self {
+            slot,
+            header,
+            run,
+            summary,
+            reserve: false,
+            dirty: false,
+            first_age_ms: None,
+            last_age_ms: header.age_ms,
+            cut,
+            offset,
+            durable: offset,
+            commit_start: None,
+            routes: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn durable_offset(&self) -> u32 {
+        self.durable
+    }
+
+    fn seed(&self) -> Seed {
+        Seed { salt: self.run.salt, segment: self.header.number }
+    }
+
+    /// Begins a write; a commit head comes first where one is due.
+    pub(crate) fn begin(&self, first: u64, stamp: Stamp) -> Write {
+        match self.commit_start {
+            Some(start) if self.offset.saturating_sub(start) < COMMIT_MAX => {
+                Write { at: self.offset, bytes: Vec::new(), commit_start: start }
+            }
+            _ => self.begin_commit(first, stamp, None),
+        }
+    }
+
+    /// Begins the first write of a run in a segment that is gone on with.
+    pub(crate) fn begin_run(&self, first: u64, stamp: Stamp) -> Write {
+        self.begin_commit(first, stamp, Some(self.cut))
+    }
+
+    fn begin_commit(&self, first: u64, stamp: Stamp, cut: Option<u32>) -> Write {
+        let at = page_up(self.offset);
+        let commit = Commit {
+            segment_salt: self.header.salt,
+            segment: self.header.number,
+            run: self.run,
+            durable: self.durable,
+            cut: cut.unwrap_or_default(),
+            age_ms: stamp.age_ms,
+            wall_ns: stamp.wall_ns,
+            first,
+            opens_run: cut.is_some(),
+            synced: stamp.synced,
+        };
+        let (head, body) = commit.encode();
+        let mut write = Write { at, bytes: Vec::new(), commit_start: at };
+        write.push(&head, Seed { salt: self.header.salt, segment: self.header.number }, &body);
+        write
+    }
+
+    /// Adds a frame of this run.
+    pub(crate) fn push(&self, write: &mut Write, head: &FrameHead, body: &[u8]) {
+        write.push(head, self.seed(), body);
+    }
+
+    /// The route's index, if it was given in this run, and the index that it would get.
+    pub(crate) fn route(&self, route: &Route) -> Result<u16, u16> {
+        self.routes.get(route).copied().ok_or(len_u16(self.routes.len()))
+    }
+
+    pub(crate) fn routes_full(&self) -> bool {
+        self.routes.len() >= usize::from(u16::MAX)
+    }
+
+    pub(crate) fn add_route(&mut self, route: &Route, index: u16) {
+        self.routes.insert(route.clone(), index);
+    }
+
+    /// Whether the write, and then a footer grown by `growth`, fit. `spare` bytes are to remain free.
+    pub(crate) fn fits(&self, write: &Write, growth: usize, spare: u32) -> bool {
+        let footer = footer_room(&self.summary, growth);
+        let summary_max = (self.header.size / 8) as usize;
+        u64::from(page_up(write.end())) + u64::from(footer) + u64::from(spare) <= u64::from(self.header.size)
+            && self.summary.encoded_len() + growth <= summary_max
+    }
+
+    /// Writes to the page cache.
+    pub(crate) fn write<S: Storage>(&mut self, storage: &mut S, mut write: Write) -> Result<(), StorageError> {
+        let end = write.end();
+        let padded = page_up(end).saturating_sub(write.at) as usize;
+        write.bytes.resize(padded, 0);
+        storage.write(&self.slot.name(), u64::from(write.at), &write.bytes)?;
+        self.offset = end;
+        self.commit_start = Some(write.commit_start);
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Writes the header page, and gives up what stood in the file before.
+    pub(crate) fn write_header<S: Storage>(&self, storage: &mut S) -> Result<(), StorageError> {
+        storage.write(&self.slot.name(), 0, &self.header.encode())
+    }
+
+    /// Makes all that was written durable.
+    pub(crate) fn sync<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageError> {
+        #[cfg(test)]
+        let skipped = super::sabotage::on(super::sabotage::Fault::NoSync);
+        #[cfg(not(test))]
+        let skipped = false;
+        if !skipped {
+            storage.sync(&self.slot.name())?;
+        }
+        self.offset = page_up(self.offset);
+        self.durable = self.offset;
+        self.commit_start = None;
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Writes the footer; nothing is written into the segment after it. Not durable yet.
+    pub(crate) fn seal<S: Storage>(
+        &mut self,
+        storage: &mut S,
+        next: u64,
+        stamp: Stamp,
+    ) -> Result<Footer, StorageError> {
+        let footer = Footer { data_end: page_up(self.offset), next, stamp, summary: self.summary.clone() };
+        let (start, bytes) = footer.encode(&self.header);
+        storage.write(&self.slot.name(), u64::from(start), &bytes)?;
+        self.dirty = true;
+        Ok(footer)
+    }
+}

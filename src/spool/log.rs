@@ -1,0 +1,373 @@
+//! What callers do with a spool: append, flush, acknowledge, keep small values, look at figures.
+//!
+//! Owns nothing of its own; see `core` for the parts. Invariant: each call leaves the spool consistent, whatever the
+//! disk did meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bytes::Put;
+use super::core::{Item, ItemBody, Spool, frame_head};
+use super::format::Kind;
+use super::gap;
+use super::state::{Delivery, WINDOW};
+use super::storage::Storage;
+use super::types::{
+    AppendError, BufferState, Damage, Error, Gap, GapReason, MESSAGES_MAX, Now, Route, SOURCE_MAX, Stats, ValueError,
+};
+
+/// Gaps with more encoded bytes lose their counts per source.
+const GAP_PART: u32 = 16;
+/// Values together take at most this part of a segment: every segment opens with all of them.
+const VALUES_PART: u32 = 16;
+/// The lease is renewed with the next state when less than this is left of it.
+const LEASE_LEFT: u64 = super::state::LEASE_AHEAD / 2;
+
+/// A message that the broker refused for good, as it stands in its [`Entry`](super::Entry).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its number.
+    pub number: u64,
+    /// Why it will never come.
+    pub reason: GapReason,
+    /// The store under which it was published.
+    pub store: [u8; 4],
+    /// Its boot.
+    pub boot: u32,
+    /// Its `seq`.
+    pub seq: u64,
+    /// Its source, if it was no gap.
+    pub source: Option<Arc<str>>,
+    /// The record's time, nanoseconds since 1970.
+    pub time_ns: i64,
+}
+
+impl<S: Storage> Spool<S> {
+    /// The store's id.
+    pub fn store(&self) -> [u8; 4] {
+        self.run.store
+    }
+
+    /// This opening's number.
+    pub fn boot(&self) -> u32 {
+        self.run.boot
+    }
+
+    /// The number that the next message gets.
+    pub fn end(&self) -> u64 {
+        self.state.next
+    }
+
+    /// All numbers below are durable (or settled).
+    pub fn durable(&self) -> u64 {
+        self.pending.front().map_or(self.state.next, |item| item.first)
+    }
+
+    /// Numbers below may be sent now: the window of packet identifiers is durably free (R5), and a restart would know
+    /// that they may be at the broker (R8). At QoS 2 a number is also below [`Self::durable`] before it is sent (R1).
+    /// What is not sendable becomes so by [`Self::sync`]. While the disk refuses, only the window counts.
+    pub fn sendable(&self) -> u64 {
+        if self.active.is_none() {
+            return self.state.delivery.done_below().saturating_add(WINDOW);
+        }
+        self.durable_mark.lease.min(self.durable_mark.done_below.saturating_add(WINDOW))
+    }
+
+    /// Bytes that a record's payload, its route's blob and its source's name may take together.
+    pub fn record_max(&self) -> usize {
+        self.frame_max()
+    }
+
+    /// Puts a record into the log's page cache and gives the number of its first message. `messages` is how many
+    /// numbers it takes. A disk that refuses is no error: the record is held in memory then, see [`Self::stats`].
+    pub fn append(
+        &mut self,
+        now: Now,
+        route: &Route,
+        messages: u32,
+        time_ns: i64,
+        payload: &[u8],
+    ) -> Result<u64, AppendError> {
+        let bytes = payload.len().saturating_add(route.blob.len()).saturating_add(route.source.len());
+        if bytes > self.frame_max() {
+            return Err(AppendError::TooLarge { bytes, limit: self.frame_max() });
+        }
+        if messages == 0 || messages > MESSAGES_MAX {
+            return Err(AppendError::Messages);
+        }
+        if route.source.is_empty() || route.source.len() > SOURCE_MAX {
+            return Err(AppendError::Source);
+        }
+        self.now = now;
+        let first = self.state.next;
+        self.state.next = first.saturating_add(u64::from(messages));
+        let body = ItemBody::Record { route: route.clone(), payload: payload.to_vec() };
+        self.push_pending(Item { first, count: messages, time_ns, written: false, body });
+        self.urgent();
+        // The disk's trouble shows in the state; the record is in memory then, or in a gap.
+        let _ = self.write_pending();
+        Ok(first)
+    }
+
+    /// When the oldest thing was appended that a caller waits for and that is not durable; late `done`s don't count.
+    pub fn unsynced_since(&self) -> Option<Duration> {
+        self.urgent_since
+    }
+
+    /// Makes all that was done so far durable: records, gaps, state, values. After an error the spool works in memory
+    /// and comes back by itself with later calls.
+    pub fn sync(&mut self, now: Now) -> Result<(), Error> {
+        self.now = now;
+        let flushed = self.flush_state(now);
+        if self.active.is_some() {
+            self.sync_active()?;
+        }
+        flushed?;
+        if self.pending.is_empty() && !self.state_dirty {
+            self.urgent_since = None;
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending and the state to the page cache; open gaps get their numbers.
+    pub fn flush_state(&mut self, now: Now) -> Result<(), Error> {
+        self.now = now;
+        self.write_pending()?;
+        if !self.full {
+            self.number_gaps();
+            self.write_pending()?;
+        }
+        self.write_state()
+    }
+
+    fn write_state(&mut self) -> Result<(), Error> {
+        let mut written = self.put_state();
+        if written == Ok(false) {
+            written = match self.roll(false) {
+                Ok(true) => self.put_state(),
+                other => other,
+            };
+        }
+        match written {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Full),
+            Err(error) => {
+                self.fail(error.clone());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gaps that wait become messages of this boot.
+    fn number_gaps(&mut self) {
+        let limit = (self.pool.segment_size() / GAP_PART) as usize;
+        for mut gap in std::mem::take(&mut self.state.open_gaps) {
+            let mut bytes = Vec::new();
+            gap::encode(&gap, &mut bytes);
+            if bytes.len() > limit {
+                gap.sources.clear();
+            }
+            let first = self.state.next;
+            self.state.next = first.saturating_add(1);
+            self.push_pending(Item {
+                first,
+                count: 1,
+                time_ns: self.now.wall_ns,
+                written: false,
+                body: ItemBody::Gap(gap),
+            });
+            self.state_dirty = true;
+            self.urgent();
+        }
+    }
+
+    /// What has to survive of the MQTT session.
+    pub fn delivery(&self) -> &Delivery {
+        &self.state.delivery
+    }
+
+    /// This number is handed to a session: it is pinned until it is done (R8).
+    pub fn sent(&mut self, number: u64) {
+        self.state.delivery.sent(number);
+        if self.written_mark.lease.saturating_sub(self.state.delivery.sent_below()) < LEASE_LEFT {
+            self.state_dirty = true;
+        }
+    }
+
+    /// This number is acknowledged for good, or was sent at QoS 0. May be written late (R5).
+    pub fn done(&mut self, number: u64) {
+        if number < self.state.next && self.state.delivery.deliver(number) {
+            self.state_dirty = true;
+        }
+    }
+
+    /// PUBREC came for this number; durable before PUBREL is sent (R4).
+    pub fn released(&mut self, number: u64) {
+        if number < self.state.next && self.state.delivery.release(number) {
+            self.state_dirty = true;
+            self.urgent();
+        }
+    }
+
+    /// This message was refused for good: done together with its gap, in one frame (R4).
+    pub fn refused(&mut self, now: Now, refusal: &Refusal) {
+        self.now = now;
+        let number = refusal.number;
+        if number >= self.state.next || self.state.delivery.is_done(number) {
+            return;
+        }
+        self.state.delivery.drop_range(number, number.saturating_add(1));
+        let known = refusal.source.is_some().then_some(refusal.time_ns);
+        let gap = Gap {
+            reason: refusal.reason,
+            store: refusal.store,
+            boot: refusal.boot,
+            first: refusal.seq,
+            last: refusal.seq,
+            messages: 1,
+            sources: refusal.source.iter().map(|source| (source.clone(), 1)).collect(),
+            from_ns: known,
+            to_ns: known,
+        };
+        gap::join(&mut self.state.open_gaps, gap);
+        self.state_dirty = true;
+        self.urgent();
+    }
+
+    /// A gap message that was refused twice: counted, and makes no gap.
+    pub fn given_up(&mut self, number: u64) {
+        if number < self.state.next && !self.state.delivery.is_done(number) {
+            self.state.delivery.give_up_gap(number);
+            self.state_dirty = true;
+            self.urgent();
+        }
+    }
+
+    /// The broker had no session: another one begins, nothing is released in it; durable before anything is sent (R7).
+    pub fn new_session(&mut self) {
+        self.state.delivery.new_session();
+        self.state_dirty = true;
+        self.urgent();
+    }
+
+    /// A CONNECT without Clean Start is under way, or over (R7).
+    pub fn set_connecting(&mut self, connecting: bool) {
+        if self.state.delivery.connecting() != connecting {
+            self.state.delivery.set_connecting(connecting);
+            self.state_dirty = true;
+            self.urgent();
+        }
+    }
+
+    /// The session is not trusted any more (R9), or is a new one.
+    pub fn set_clean(&mut self, clean: bool) {
+        if self.state.delivery.clean() != clean {
+            self.state.delivery.set_clean(clean);
+            self.state_dirty = true;
+            self.urgent();
+        }
+    }
+
+    /// Keeps a small value, or removes it; durable with the next [`Self::sync`].
+    pub fn set_value(&mut self, now: Now, owner: &str, key: &str, value: Option<&[u8]>) -> Result<(), ValueError> {
+        self.now = now;
+        let name = |text: &str| !text.is_empty() && text.len() <= SOURCE_MAX;
+        if !name(owner) || !name(key) {
+            return Err(ValueError::Name);
+        }
+        let place = (owner.to_owned(), key.to_owned());
+        let limit = (self.pool.segment_size() / VALUES_PART) as usize;
+        let size = |owner: &str, key: &str, value: &[u8]| owner.len() + key.len() + value.len() + 8;
+        let others = self.values.iter().filter(|(known, _)| **known != place);
+        let held: usize = others.map(|((owner, key), value)| size(owner, key, value)).sum();
+        if value.is_some_and(|value| held + size(owner, key, value) > limit) {
+            return Err(ValueError::Full { limit });
+        }
+        match value {
+            Some(value) => self.values.insert(place, value.to_vec()),
+            None => self.values.remove(&place),
+        };
+        self.urgent();
+        self.write_value(owner, key, value);
+        Ok(())
+    }
+
+    /// To the page cache. Where that can't be, the next segment's opening has it.
+    fn write_value(&mut self, owner: &str, key: &str, value: Option<&[u8]>) {
+        let mut body = Vec::new();
+        body.put_name(owner);
+        body.put_name(key);
+        body.put_u8(u8::from(value.is_some()));
+        body.extend_from_slice(value.unwrap_or_default());
+        let (stamp, first) = (self.stamp(), self.unwritten_first());
+        let Some(active) = self.active.as_mut() else { return };
+        let mut write = active.begin(first, stamp);
+        active.push(&mut write, &frame_head(Kind::Value, &body, first, 0, stamp.wall_ns), &body);
+        let fits = active.fits(&write, super::summary::Summary::growth(""), 0);
+        let written = if fits { active.write(&mut self.storage, write).map(|()| true) } else { self.roll(false) };
+        match written {
+            // A roll wrote the value with the opening.
+            Ok(true) => {}
+            Ok(false) => self.state_dirty = true,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// A small value.
+    pub fn value(&self, owner: &str, key: &str) -> Option<&[u8]> {
+        self.values.get(&(owner.to_owned(), key.to_owned())).map(Vec::as_slice)
+    }
+
+    /// The keys that an owner has values under.
+    pub fn keys<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.values.keys().filter(move |(known, _)| known == owner).map(|(_, key)| key.as_str())
+    }
+
+    /// The figures. `buffered` is counted from the segments and from memory, not derived from the others.
+    pub fn stats(&self) -> Stats {
+        let delivery = &self.state.delivery;
+        let closed: u64 = self.index.iter().map(|segment| delivery.unsettled_in(segment.first, segment.end)).sum();
+        let durable = self.durable();
+        let active = self.active.as_ref().map_or(0, |active| delivery.unsettled_in(active.header.first, durable));
+        let pending: u64 = self.pending.iter().map(|item| delivery.unsettled_in(item.first, item.end())).sum();
+        Stats {
+            accepted: self.state.next.saturating_sub(1),
+            delivered: delivery.delivered(),
+            buffered: closed + active + pending,
+            dropped: delivery.dropped(),
+            bytes: self.pool.bytes(),
+            max_bytes: self.options.max_size,
+            oldest_ns: self.oldest_ns(),
+            state: if self.active.is_some() { BufferState::Ok } else { BufferState::Memory },
+            maybe_duplicated: delivery.maybe_duplicated(),
+            gaps_refused: delivery.gaps_refused(),
+        }
+    }
+
+    fn oldest_ns(&self) -> Option<i64> {
+        let delivery = &self.state.delivery;
+        let closed = self.index.iter().find(|segment| delivery.unsettled_in(segment.first, segment.end) > 0);
+        if let Some(segment) = closed {
+            return segment.oldest_ns;
+        }
+        let active = self.active.as_ref().filter(|active| delivery.unsettled_in(active.header.first, self.end()) > 0);
+        let pending = self.pending.iter().filter(|item| !delivery.is_done(item.first)).map(|item| item.time_ns);
+        active.and_then(|active| active.summary.oldest_ns()).or_else(|| pending.min())
+    }
+
+    /// Damage found since the last call.
+    pub fn take_damage(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damage)
+    }
+
+    /// What the disk last refused, while the spool works in memory.
+    pub fn trouble(&self) -> Option<&super::storage::StorageError> {
+        self.trouble.as_ref()
+    }
+
+    /// Makes everything durable and gives the storage back.
+    pub fn close(mut self, now: Now) -> Result<S, Error> {
+        self.sync(now)?;
+        Ok(self.storage)
+    }
+}

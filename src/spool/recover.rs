@@ -1,0 +1,299 @@
+//! Opening: from what stands in the folder to a spool that takes records.
+//!
+//! ```text
+//!  survey (reads only) ─▶ state, index, next number ─▶ flush the youngest ─▶ run page or new segment, durable ─▶ open
+//!      │ newer version: refused                              │ the disk refuses
+//!      ▼                                                     ▼
+//!   nothing touched                                   memory, under a store id of its own
+//! ```
+//!
+//! Invariants: opening succeeds but for a newer version; the boot is durable on return, or the store id is new, so
+//! that no (store, boot, seq) is ever given twice; damage that was reported is not reported again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::active::{Active, Stamp};
+use super::core::{AgeClock, Mark, Rng, Segment, Spool, frame_head};
+use super::format::{Kind, Run};
+use super::pool::{Pool, RESERVE, Slot};
+use super::scan::Mode;
+use super::state::{Delivery, State};
+use super::storage::{Storage, StorageError, StorageErrorKind};
+use super::survey::{Deep, Found, NO_RUN, Survey, Values, survey};
+use super::types::{Damage, MAX_SIZE_MIN, Now, OpenError, Opened, Options};
+
+/// What is gathered before the first write.
+struct Gathered {
+    index: Vec<Segment>,
+    youngest: Option<(Found, Deep)>,
+    state: Option<State>,
+    values: Values,
+    stamp: Stamp,
+    boot_max: u32,
+    /// The youngest segment alone has the state: older ones may be freed by it at once.
+    state_in_youngest: bool,
+}
+
+impl<S: Storage> Spool<S> {
+    /// Opens the folder, or makes a spool in it. On return the new boot is durable, unless
+    /// [`Opened::trouble`] says that the disk refuses.
+    pub fn open(
+        mut storage: S,
+        options: Options,
+        fresh_store_id: [u8; 4],
+        now: Now,
+    ) -> Result<(Self, Opened), OpenError> {
+        if options.max_size < MAX_SIZE_MIN && options.segment_size.is_none() {
+            return Err(OpenError::TooSmall { max_size: options.max_size });
+        }
+        let mut pool = Pool::new(options.max_size, options.segment_size);
+        let survey = survey(&mut storage, &mut pool)?;
+        let blank = survey.blank.clone();
+        let gathered = gather(&mut storage, survey);
+        let mut opened =
+            Opened { fresh: gathered.index.is_empty() && gathered.youngest.is_none(), ..Opened::default() };
+        opened.state_lost = gathered.state.is_none() && !opened.fresh;
+        let mut spool = Self::assemble(storage, options, pool, &gathered, fresh_store_id, now);
+        for slot in blank {
+            spool.release(slot);
+        }
+        spool.begin(gathered, fresh_store_id, &mut opened);
+        opened.damage = spool.take_damage();
+        Ok((spool, opened))
+    }
+
+    fn assemble(storage: S, options: Options, pool: Pool, found: &Gathered, fresh: [u8; 4], now: Now) -> Self {
+        let last_run = found.youngest.as_ref().and_then(|(_, deep)| deep.last_run);
+        let last_run = last_run.or_else(|| found.index.last().map(|segment| segment.last_run));
+        let mut state =
+            found.state.clone().unwrap_or_else(|| State { delivery: Delivery::new(), next: 1, open_gaps: Vec::new() });
+        let scanned = found.youngest.as_ref().map_or(1, |(_, deep)| deep.next);
+        let indexed = found.index.last().map_or(1, |segment| segment.end);
+        state.next = state.next.max(scanned).max(indexed).max(state.delivery.done_below());
+        state.delivery.clip(state.next);
+        let mut rng = Rng(options.seed);
+        let run = Run {
+            store: last_run.filter(|run| run.boot > 0).map_or(fresh, |run| run.store),
+            boot: found.boot_max.saturating_add(1),
+            base: state.next,
+            salt: rng.next(),
+        };
+        let youngest = found.youngest.as_ref().map(|(found, _)| found.header.number);
+        let highest = youngest.into_iter().chain(found.index.iter().map(|segment| segment.header.number)).max();
+        let mark = Mark { lease: state.delivery.sent_below(), done_below: state.delivery.done_below() };
+        Self {
+            storage,
+            options,
+            pool,
+            index: found.index.clone(),
+            active: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            state,
+            state_dirty: false,
+            written_mark: mark,
+            durable_mark: mark,
+            run,
+            next_segment: highest.map_or(0, |number| number.saturating_add(1)),
+            values: found.values.clone(),
+            rng,
+            clock: AgeClock::resume(found.stamp, now),
+            now,
+            urgent_since: None,
+            full: false,
+            full_until: Duration::ZERO,
+            trouble: None,
+            retry_at: Duration::ZERO,
+            retry_after: Duration::ZERO,
+            cursor: None,
+            damage: Vec::new(),
+        }
+    }
+
+    pub(super) fn release(&mut self, slot: Slot) {
+        self.pool.release(&mut self.storage, slot);
+    }
+
+    /// Makes the boot durable, or goes to memory under a store id of its own.
+    fn begin(&mut self, mut found: Gathered, fresh: [u8; 4], opened: &mut Opened) {
+        let youngest = found.youngest.take();
+        let begun = self.begin_on_disk(youngest.as_ref(), found.state_in_youngest, opened);
+        if found.state.is_none() && !opened.fresh {
+            self.state.delivery.set_clean(true);
+            self.state_dirty = true;
+        }
+        if let Err(error) = begun {
+            opened.trouble = Some(error.clone());
+            self.fail(error);
+            // Messages that are published from here on must never be confused with those of a boot of this number.
+            self.run.store = fresh;
+            self.run.boot = 1;
+        }
+    }
+
+    fn begin_on_disk(
+        &mut self,
+        youngest: Option<&(Found, Deep)>,
+        state_in_youngest: bool,
+        opened: &mut Opened,
+    ) -> Result<(), StorageError> {
+        let resumed = match youngest {
+            Some((found, deep)) => self.settle_youngest(found, deep, state_in_youngest, opened),
+            None => Ok(false),
+        };
+        let resumed_deep = youngest.filter(|_| self.active.is_some());
+        self.find_holes(resumed_deep, opened);
+        if resumed? {
+            self.write_run_page()?;
+        } else {
+            self.first_segment()?;
+        }
+        self.trouble = None;
+        self.make_room()
+    }
+
+    fn first_segment(&mut self) -> Result<(), StorageError> {
+        let made = self.pool.fill_reserve(&mut self.storage, RESERVE + 1);
+        if self.open_segment()? {
+            return Ok(());
+        }
+        made?;
+        Err(StorageError::new(StorageErrorKind::Full, "create", "segment", "no segment is free"))
+    }
+
+    /// Takes the youngest segment over: as the active one if it can be gone on with, else among the closed ones.
+    fn settle_youngest(
+        &mut self,
+        found: &Found,
+        deep: &Deep,
+        state_in_youngest: bool,
+        opened: &mut Opened,
+    ) -> Result<bool, StorageError> {
+        let before = self.index.last().map(|segment| segment.last_run);
+        let mut segment = found.segment(deep.next, deep.last_age_ms, None, deep.last_run.or(before).unwrap_or(NO_RUN));
+        segment.oldest_ns = deep.summary.oldest_ns();
+        // What was read may be in the page cache alone; what the run page says must be true.
+        let flushed = self.storage.sync(&found.slot.name());
+        if flushed.is_ok() && state_in_youngest {
+            self.collect();
+        }
+        self.keep_found_damage(&segment, deep);
+        for (from, to, run, after) in &deep.missing {
+            opened.lost_messages += self.lose(*from, *to, run.or(before), *after);
+        }
+        let good = found.intact && deep.unreadable == 0 && deep.last_run.is_some() && flushed.is_ok();
+        if !good || found.has_footer(&mut self.storage) {
+            self.index.push(segment);
+            return flushed.map(|()| false);
+        }
+        let mut active = Active::resume(found.slot, found.header, self.run, deep.summary.clone(), deep.cut);
+        active.last_age_ms = deep.last_age_ms;
+        active.first_age_ms = (deep.next > found.header.first).then_some(found.header.age_ms);
+        self.active = Some(active);
+        Ok(true)
+    }
+
+    fn keep_found_damage(&mut self, segment: &Segment, deep: &Deep) {
+        for (from, to) in &deep.damage {
+            let kept_as = self.pool.keep_bad(&mut self.storage, segment.slot, segment.header.number, (*from, *to));
+            let damage = Damage { file: segment.slot.name(), from: u64::from(*from), to: u64::from(*to), kept_as };
+            self.damage.push(damage);
+        }
+    }
+
+    /// Numbers that no segment has.
+    fn find_holes(&mut self, resumed: Option<&(Found, Deep)>, opened: &mut Opened) {
+        let mut at = self.state.delivery.done_below();
+        let mut before: Option<Run> = None;
+        let resumed = resumed.map(|(found, deep)| {
+            let run = deep.summary.runs.first().map(|run| run.run).or(deep.last_run).unwrap_or(NO_RUN);
+            found.segment(deep.next, 0, None, deep.last_run.unwrap_or(run))
+        });
+        let segments: Vec<Segment> = self.index.iter().copied().chain(resumed).collect();
+        for segment in segments {
+            opened.lost_messages += self.lose(at, segment.first, before, Some(segment.last_run));
+            at = at.max(segment.end);
+            before = Some(segment.last_run);
+        }
+        opened.lost_messages += self.lose(at, self.state.next, before, Some(self.run));
+    }
+
+    fn write_run_page(&mut self) -> Result<(), StorageError> {
+        let (stamp, first) = (self.stamp(), self.state.next);
+        let body = self.change_body(0, 0, true);
+        let Some(active) = self.active.as_mut() else { return Ok(()) };
+        let mut write = active.begin_run(first, stamp);
+        active.push(&mut write, &frame_head(Kind::Change, &body, first, 0, stamp.wall_ns), &body);
+        if !active.fits(&write, super::summary::Summary::growth(""), 0) {
+            // No room for a run: the next segment begins with it.
+            self.seal()?;
+            return self.first_segment();
+        }
+        active.write(&mut self.storage, write)?;
+        active.sync(&mut self.storage)?;
+        self.state_written();
+        self.now_durable();
+        Ok(())
+    }
+}
+
+/// Walks what has to be walked: the youngest segment, older ones until a state is found, and all without a footer.
+fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
+    let mut found = Gathered {
+        index: Vec::new(),
+        youngest: None,
+        state: None,
+        values: Values::new(),
+        stamp: Stamp::default(),
+        boot_max: 0,
+        state_in_youngest: false,
+    };
+    let mut segments = survey.segments;
+    let Some(last) = segments.pop() else { return found };
+    let deep = last.walk(storage, Mode::Tail);
+    let mut walks = Vec::new();
+    // The state of an older segment, if the youngest has none: a cut came between its header and its opening.
+    if deep.state.is_none() || !deep.opening {
+        for older in segments.iter().rev() {
+            let walk = older.walk(storage, Mode::Closed);
+            let whole = walk.opening;
+            walks.push(walk);
+            if whole {
+                break;
+            }
+        }
+    }
+    found.state_in_youngest = deep.opening;
+    for segment in &segments {
+        let before = found.index.last().map(|segment: &Segment| segment.last_run);
+        let (segment, stamp, boot) = segment.close(storage, before);
+        if let Some(previous) = found.index.last_mut() {
+            previous.end = previous.end.min(segment.first).max(previous.first);
+        }
+        found.boot_max = found.boot_max.max(boot);
+        found.index.push(segment);
+        found.stamp = stamp;
+    }
+    if let Some(previous) = found.index.last_mut() {
+        previous.end = previous.end.min(last.header.first).max(previous.first);
+    }
+    found.boot_max = found.boot_max.max(deep.boot_max);
+    if deep.last_run.is_some() {
+        found.stamp = deep.stamp;
+    }
+    for walk in walks.into_iter().rev().chain([&deep].map(Deep::words)) {
+        if walk.opening {
+            found.values.clear();
+        }
+        for (key, value) in walk.values {
+            match value {
+                Some(value) => found.values.insert(key, value),
+                None => found.values.remove(&key),
+            };
+        }
+        found.state = walk.state.or(found.state);
+    }
+    found.youngest = Some((last, deep));
+    found
+}

@@ -1,0 +1,195 @@
+//! From one segment to the next: sealing, opening, the reserve, and back from memory to the disk.
+//!
+//! Owns the rule who may have a segment: records leave [`RESERVE`] free files behind, delivery state and gaps may
+//! take these. Invariants: a segment is sealed and durable before the next one is opened; an opening frame, with the
+//! whole state and all values, is durable before anything follows it; a file is freed only on durable state.
+
+use super::active::Active;
+use super::bytes::Put;
+use super::core::{Segment, Spool, frame_head};
+use super::format::{Header, Kind, PAGE};
+use super::pool::RESERVE;
+use super::storage::{Storage, StorageError};
+use super::types::{Error, GapReason, WhenFull};
+
+impl<S: Storage> Spool<S> {
+    /// Goes on in another segment; `false` if there is none, for what is to be written.
+    pub(super) fn roll(&mut self, for_record: bool) -> Result<bool, StorageError> {
+        if !self.may_roll(for_record)? {
+            return Ok(false);
+        }
+        if self.active.as_ref().is_some_and(|active| active.reserve && for_record) {
+            self.make_room()?;
+            // With the reserve filled again this segment is as good as any.
+            let refilled = self.pool.free_count() >= RESERVE;
+            if let Some(active) = self.active.as_mut() {
+                active.reserve = !refilled;
+            }
+            return Ok(refilled);
+        }
+        self.seal()?;
+        if !self.open_segment()? {
+            return Ok(false);
+        }
+        if for_record {
+            self.make_room()?;
+        }
+        let reserve = self.pool.free_count() < RESERVE;
+        if let Some(active) = self.active.as_mut() {
+            active.reserve = reserve;
+        }
+        Ok(true)
+    }
+
+    fn may_roll(&mut self, for_record: bool) -> Result<bool, StorageError> {
+        // A disk that others have filled gives no new file; what is free already has to do.
+        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE + 1);
+        let wanted = if for_record { RESERVE + 1 } else { 1 };
+        if self.pool.free_count() < wanted {
+            self.free_what_is_done()?;
+        }
+        let droppable = self.options.when_full == WhenFull::DropOldest && self.droppable().is_some();
+        Ok(match for_record {
+            true => self.pool.free_count() > RESERVE || (droppable && self.pool.free_count() >= 1),
+            false => self.pool.free_count() >= 1,
+        })
+    }
+
+    /// What was acknowledged may free a segment once that is durable.
+    fn free_what_is_done(&mut self) -> Result<(), StorageError> {
+        let settled = self.index.iter().any(|segment| self.is_settled(segment));
+        if settled && self.put_state()? {
+            self.flush_for_room()?;
+        }
+        Ok(())
+    }
+
+    fn flush_for_room(&mut self) -> Result<(), StorageError> {
+        if let Some(active) = self.active.as_mut() {
+            active.sync(&mut self.storage)?;
+            self.now_durable();
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self, segment: &Segment) -> bool {
+        self.state.delivery.unsettled_in(segment.first, segment.end) == 0
+    }
+
+    /// Drops the oldest segments until the reserve is free again.
+    pub(super) fn make_room(&mut self) -> Result<(), StorageError> {
+        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE);
+        while self.pool.free_count() < RESERVE || self.pool.over_budget() {
+            let Some(at) = self.droppable().filter(|_| self.options.when_full == WhenFull::DropOldest) else { break };
+            self.drop_segment(at, GapReason::BufferFull);
+            self.state_dirty = true;
+            if !self.put_state()? {
+                break;
+            }
+            self.flush_for_room()?;
+            let _ = self.pool.fill_reserve(&mut self.storage, RESERVE);
+        }
+        Ok(())
+    }
+
+    /// Frees segments in which nothing counts any more. The state must be durable as it stands.
+    pub(super) fn collect(&mut self) {
+        let mut at = 0;
+        while let Some(segment) = self.index.get(at).copied() {
+            if self.is_settled(&segment) {
+                self.index.remove(at);
+                self.pool.release(&mut self.storage, segment.slot);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Ends the active segment, durable.
+    pub(super) fn seal(&mut self) -> Result<(), StorageError> {
+        let stamp = self.stamp();
+        let next = self.unwritten_first();
+        let Some(active) = self.active.as_mut() else { return Ok(()) };
+        let footer = active.seal(&mut self.storage, next, stamp)?;
+        active.sync(&mut self.storage)?;
+        let segment = Segment {
+            slot: active.slot,
+            header: active.header,
+            first: active.header.first,
+            end: next,
+            age_ms: active.last_age_ms,
+            data_end: Some(footer.data_end),
+            last_run: active.run,
+            oldest_ns: active.summary.oldest_ns(),
+        };
+        self.active = None;
+        self.index.push(segment);
+        // The state in that segment is durable, but the next one needs its own.
+        self.now_durable();
+        self.state_dirty = true;
+        Ok(())
+    }
+
+    /// Begins a segment with the state and all values, durable; `false` if there is no file for it.
+    pub(super) fn open_segment(&mut self) -> Result<bool, StorageError> {
+        let Some(slot) = self.pool.take() else { return Ok(false) };
+        let number = self.next_segment;
+        self.next_segment += 1;
+        let first = self.unwritten_first();
+        let header = Header { size: slot.size, number, first, salt: self.rng.next(), age_ms: self.clock.at(self.now) };
+        let mut active = Active::new(slot, header, self.run);
+        match self.write_opening(&mut active) {
+            Ok(()) => {
+                self.active = Some(active);
+                self.state_written();
+                self.now_durable();
+                Ok(true)
+            }
+            Err(error) => {
+                self.pool.put_last(slot);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_opening(&mut self, active: &mut Active) -> Result<(), StorageError> {
+        active.write_header(&mut self.storage)?;
+        let mut body = self.change_body(0, 0, false);
+        if body.len() > (active.header.size / 8) as usize {
+            body = self.change_body(0, 0, true);
+        }
+        body.put_varint(self.values.len() as u64);
+        for ((owner, key), value) in &self.values {
+            body.put_name(owner);
+            body.put_name(key);
+            body.put_varint(value.len() as u64);
+            body.extend_from_slice(value);
+        }
+        let stamp = self.stamp();
+        let mut write = active.begin(active.header.first, stamp);
+        active.push(&mut write, &frame_head(Kind::Opening, &body, active.header.first, 0, stamp.wall_ns), &body);
+        active.write(&mut self.storage, write)?;
+        active.sync(&mut self.storage)
+    }
+
+    /// Back from memory: a new segment takes what is pending. The old one is not trusted any more.
+    pub(super) fn restore(&mut self) -> Result<(), Error> {
+        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE + 1);
+        match self.open_segment() {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::Full),
+            Err(error) => {
+                self.fail(error.clone());
+                return Err(error.into());
+            }
+        }
+        self.trouble = None;
+        self.retry_after = std::time::Duration::ZERO;
+        Ok(())
+    }
+
+    /// The largest record with its route that fits into any segment.
+    pub(super) fn frame_max(&self) -> usize {
+        (self.pool.segment_size() / 2).saturating_sub(PAGE) as usize
+    }
+}

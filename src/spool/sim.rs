@@ -1,0 +1,334 @@
+//! A disk in memory that can fail, and that forgets in a power cut what a real one may forget. Tests only.
+//!
+//! ```text
+//!   what the program sees            what survives a cut
+//!   files: bytes now           ◀──   durable bytes + some of the writes since the last sync, in any choice,
+//!   names now                  ◀──   each perhaps torn at 512 bytes; some of the name changes since the last
+//!                                    folder sync, a prefix of them (a journal keeps their order)
+//! ```
+//!
+//! Owns the files and a count of operations. Invariants: what was synced survives; with one seed a cut always
+//! leaves the same.
+
+use std::collections::BTreeMap;
+
+use super::core::Rng;
+use super::storage::{FileInfo, Storage, StorageError, StorageErrorKind};
+
+/// Sectors are written whole or not at all.
+const SECTOR: usize = 512;
+
+/// What a cut leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Survival {
+    /// All of it: the process was killed, not the machine.
+    All,
+    /// Nothing.
+    None,
+    /// Each sector as the dice fall.
+    Sectors,
+    /// Each write as the dice fall.
+    Writes,
+    /// A prefix of the writes, the last one torn.
+    Prefix,
+    /// All but the oldest write: the order was turned around.
+    Reversed,
+}
+
+pub(crate) const SURVIVALS: [Survival; 6] =
+    [Survival::All, Survival::None, Survival::Sectors, Survival::Writes, Survival::Prefix, Survival::Reversed];
+
+#[derive(Clone, Debug, Default)]
+struct SimFile {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    /// Writes since the last sync, in order.
+    writes: Vec<(usize, Vec<u8>)>,
+}
+
+/// Trouble that the disk makes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble {
+    /// Writes, creations and syncs fail.
+    pub(crate) read_only: bool,
+    /// This many bytes are there for all files.
+    pub(crate) capacity: Option<u64>,
+    /// This many syncs from now the next one fails, once, and forgets what was not durable.
+    pub(crate) sync_fails_in: Option<u64>,
+    /// This many writes from now the next one fails, once.
+    pub(crate) write_fails_in: Option<u64>,
+    /// Pages that can't be read: file, offset.
+    pub(crate) unreadable: Vec<(String, u64)>,
+}
+
+/// The disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sim {
+    /// By inode; names point at them.
+    files: BTreeMap<u64, SimFile>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    name_changes: Vec<(String, Option<u64>)>,
+    next_inode: u64,
+    /// Operations that change something, so far.
+    pub(crate) operations: u64,
+    /// The operation with this number and all behind it fail: the machine is off.
+    pub(crate) off_at: Option<u64>,
+    pub(crate) trouble: Trouble,
+    /// Highest sum of all sizes seen.
+    pub(crate) bytes_max: u64,
+    /// Bytes and flushes, for figures.
+    pub(crate) written: u64,
+    pub(crate) syncs: u64,
+}
+
+impl Sim {
+    /// The disk after a power cut.
+    pub(crate) fn after_cut(&self, survival: Survival, seed: u64) -> Self {
+        let mut rng = Rng(seed);
+        let mut after = self.clone();
+        after.off_at = None;
+        after.operations = 0;
+        if survival != Survival::All {
+            let kept = match survival {
+                Survival::None => 0,
+                _ => (rng.next() as usize) % (self.name_changes.len() + 1),
+            };
+            after.names = self.durable_names.clone();
+            for (name, inode) in self.name_changes.iter().take(kept) {
+                match inode {
+                    Some(inode) => after.names.insert(name.clone(), *inode),
+                    None => after.names.remove(name),
+                };
+            }
+        }
+        for file in after.files.values_mut() {
+            if survival != Survival::All {
+                file.bytes = file.after_cut(survival, &mut rng);
+            }
+            if survival != Survival::All {
+                file.durable = file.bytes.clone();
+                file.writes.clear();
+            }
+        }
+        if survival != Survival::All {
+            after.durable_names = after.names.clone();
+            after.name_changes.clear();
+        }
+        let named: Vec<u64> = after.names.values().copied().collect();
+        after.files.retain(|inode, _| named.contains(inode));
+        after
+    }
+
+    /// Turns one bit over, in what is durable too.
+    pub(crate) fn flip(&mut self, name: &str, offset: usize, bit: u8) {
+        let Some(file) = self.names.get(name).and_then(|inode| self.files.get_mut(inode)) else { return };
+        for bytes in [&mut file.bytes, &mut file.durable] {
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
+    pub(crate) fn content(&self, name: &str) -> Option<&[u8]> {
+        self.names.get(name).and_then(|inode| self.files.get(inode)).map(|file| file.bytes.as_slice())
+    }
+
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.names.remove(name);
+        self.durable_names.remove(name);
+    }
+
+    fn total(&self) -> u64 {
+        self.names.values().filter_map(|inode| self.files.get(inode)).map(|file| file.bytes.len() as u64).sum()
+    }
+
+    /// Counts an operation; an error once the machine is off.
+    fn operate(&mut self, operation: &'static str, name: &str) -> Result<(), StorageError> {
+        let here = self.operations;
+        self.operations += 1;
+        if self.off_at.is_some_and(|at| here >= at) {
+            return Err(StorageError::new(StorageErrorKind::Io, operation, name, "the power is off"));
+        }
+        if self.trouble.read_only {
+            return Err(StorageError::new(StorageErrorKind::ReadOnly, operation, name, "read-only"));
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, operation: &'static str, name: &str) -> Result<&mut SimFile, StorageError> {
+        let missing = || StorageError::new(StorageErrorKind::NotFound, operation, name, "no such file");
+        let inode = self.names.get(name).copied().ok_or_else(missing)?;
+        self.files.get_mut(&inode).ok_or_else(missing)
+    }
+
+    fn rename_to(&mut self, name: &str, inode: Option<u64>) {
+        match inode {
+            Some(inode) => self.names.insert(name.to_owned(), inode),
+            None => self.names.remove(name),
+        };
+        self.name_changes.push((name.to_owned(), inode));
+    }
+
+    fn counts_down(counter: &mut Option<u64>) -> bool {
+        match counter {
+            Some(0) => {
+                *counter = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+impl SimFile {
+    fn after_cut(&self, survival: Survival, rng: &mut Rng) -> Vec<u8> {
+        let mut bytes = self.durable.clone();
+        let count = self.writes.len();
+        let stop = (rng.next() as usize) % (count + 1);
+        for (place, (offset, data)) in self.writes.iter().enumerate() {
+            for (sector, part) in sectors(*offset, data) {
+                let kept = match survival {
+                    Survival::All => true,
+                    Survival::None => false,
+                    Survival::Sectors => rng.next() % 2 == 0,
+                    Survival::Writes => (stop as u64 ^ place as u64).wrapping_mul(0x9e37_79b9) % 3 != 0,
+                    Survival::Prefix => place < stop || (place == stop && rng.next() % 2 == 0),
+                    Survival::Reversed => place > 0,
+                };
+                if kept {
+                    put(&mut bytes, sector, part);
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// A write cut at sector borders.
+fn sectors(offset: usize, data: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut parts = Vec::new();
+    let (mut at, mut rest) = (offset, data);
+    while !rest.is_empty() {
+        let (part, more) = rest.split_at((SECTOR - at % SECTOR).min(rest.len()));
+        parts.push((at, part));
+        at += part.len();
+        rest = more;
+    }
+    parts
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    let end = offset + data.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[offset..end].copy_from_slice(data);
+}
+
+impl Storage for Sim {
+    fn list(&mut self) -> Result<Vec<FileInfo>, StorageError> {
+        let files = &self.files;
+        let size = |inode: &u64| files.get(inode).map_or(0, |file| file.bytes.len() as u64);
+        Ok(self.names.iter().map(|(name, inode)| FileInfo { name: name.clone(), size: size(inode) }).collect())
+    }
+
+    fn create(&mut self, name: &str, size: u64) -> Result<(), StorageError> {
+        self.operate("create", name)?;
+        if self.names.contains_key(name) {
+            return Err(StorageError::new(StorageErrorKind::Exists, "create", name, "exists"));
+        }
+        if self.trouble.capacity.is_some_and(|capacity| self.total() + size > capacity) {
+            return Err(StorageError::new(StorageErrorKind::Full, "create", name, "no space left"));
+        }
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        let zeros = vec![0; size as usize];
+        self.files.insert(inode, SimFile { bytes: zeros.clone(), durable: Vec::new(), writes: vec![(0, zeros)] });
+        self.rename_to(name, Some(inode));
+        self.bytes_max = self.bytes_max.max(self.total());
+        Ok(())
+    }
+
+    fn read(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, StorageError> {
+        if self.off_at.is_some_and(|at| self.operations > at) {
+            return Err(StorageError::new(StorageErrorKind::Io, "read", name, "the power is off"));
+        }
+        let end = offset + into.len() as u64;
+        let hit = |(file, at): &(String, u64)| file == name && *at < end && at + 4096 > offset;
+        if self.trouble.unreadable.iter().any(hit) {
+            return Err(StorageError::new(StorageErrorKind::Io, "read", name, "input/output error"));
+        }
+        let file = self.file("read", name)?;
+        let from = (offset as usize).min(file.bytes.len());
+        let count = into.len().min(file.bytes.len() - from);
+        into[..count].copy_from_slice(&file.bytes[from..from + count]);
+        Ok(count)
+    }
+
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let off = self.operate("write", name);
+        if off.is_err() && self.off_at != Some(self.operations - 1) {
+            return off;
+        }
+        // The write during which the power goes may have reached the disk in part.
+        let fails = Self::counts_down(&mut self.trouble.write_fails_in);
+        self.written += bytes.len() as u64;
+        let file = self.file("write", name)?;
+        let kept = if fails { bytes.len() / 2 } else { bytes.len() };
+        put(&mut file.bytes, offset as usize, &bytes[..kept]);
+        file.writes.push((offset as usize, bytes[..kept].to_vec()));
+        if fails {
+            return Err(StorageError::new(StorageErrorKind::Io, "write", name, "input/output error"));
+        }
+        off
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), StorageError> {
+        self.operate("sync", name)?;
+        self.syncs += 1;
+        let fails = Self::counts_down(&mut self.trouble.sync_fails_in);
+        let file = self.file("sync", name)?;
+        if fails {
+            // Linux marks the pages clean: what is seen now will never be durable.
+            file.writes.clear();
+            return Err(StorageError::new(StorageErrorKind::Io, "sync", name, "input/output error"));
+        }
+        file.durable.clone_from(&file.bytes);
+        file.writes.clear();
+        Ok(())
+    }
+
+    fn sync_folder(&mut self) -> Result<(), StorageError> {
+        self.operate("sync folder", ".")?;
+        self.durable_names = self.names.clone();
+        self.name_changes.clear();
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), StorageError> {
+        self.operate("rename", from)?;
+        let missing = || StorageError::new(StorageErrorKind::NotFound, "rename", from, "no such file");
+        let inode = self.names.get(from).copied().ok_or_else(missing)?;
+        self.rename_to(to, Some(inode));
+        self.rename_to(from, None);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), StorageError> {
+        self.operate("remove", name)?;
+        if !self.names.contains_key(name) {
+            return Err(StorageError::new(StorageErrorKind::NotFound, "remove", name, "no such file"));
+        }
+        self.rename_to(name, None);
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! The spool as callers see it, on a simulated disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sim::{Sim, Survival};
+use super::*;
+
+pub(super) fn at(ms: u64) -> Now {
+    Now { mono: Duration::from_millis(ms), wall_ns: 1_700_000_000_000_000_000 + ms as i64 * 1_000_000, synced: true }
+}
+
+pub(super) fn route(name: &str) -> Route {
+    Route { source: Arc::from(name), blob: Arc::from(format!("route of {name}").as_bytes()) }
+}
+
+pub(super) fn options() -> Options {
+    Options { max_size: MAX_SIZE_MIN, seed: 7, ..Options::default() }
+}
+
+fn open(sim: Sim) -> (Spool<Sim>, Opened) {
+    Spool::open(sim, options(), *b"ABCD", at(0)).expect("opens")
+}
+
+fn all(spool: &mut Spool<Sim>) -> Vec<Entry> {
+    let mut out = Vec::new();
+    let mut next = 0;
+    loop {
+        let before = out.len();
+        next = spool.read(next, 10_000, &mut out).expect("reads");
+        if out.len() == before {
+            return out;
+        }
+    }
+}
+
+fn conserved(spool: &Spool<Sim>) {
+    let stats = spool.stats();
+    assert_eq!(stats.accepted, stats.delivered + stats.buffered + stats.dropped, "{stats:?}");
+    assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+}
+
+#[test]
+fn what_is_appended_is_read_in_order_before_and_after_a_flush() {
+    let (mut spool, opened) = open(Sim::default());
+    assert!(opened.fresh && opened.trouble.is_none());
+    assert_eq!((spool.boot(), spool.store()), (1, *b"ABCD"));
+    for n in 0..50u8 {
+        let first = spool.append(at(n.into()), &route("a"), 2, n.into(), &[n; 100]).expect("fits");
+        assert_eq!(first, 1 + 2 * u64::from(n));
+        if n % 7 == 0 {
+            spool.sync(at(n.into())).expect("syncs");
+        }
+    }
+    let entries = all(&mut spool);
+    assert_eq!(entries.len(), 50);
+    for (n, entry) in entries.iter().enumerate() {
+        assert_eq!((entry.first, entry.messages, entry.boot, entry.seq), (1 + 2 * n as u64, 2, 1, 1 + 2 * n as u64));
+        assert_eq!(entry.body, Body::Record { route: route("a"), payload: vec![n as u8; 100] });
+    }
+    conserved(&spool);
+}
+
+#[test]
+fn a_kill_loses_nothing_and_a_cut_only_what_was_not_flushed() {
+    let (mut spool, _) = open(Sim::default());
+    for n in 0..10u8 {
+        spool.append(at(1), &route("a"), 1, 0, &[n]).expect("fits");
+    }
+    spool.sync(at(2)).expect("syncs");
+    for n in 10..20u8 {
+        spool.append(at(3), &route("b"), 1, 0, &[n]).expect("fits");
+    }
+    let killed = spool.storage.after_cut(Survival::All, 1);
+    let (mut after, opened) = open(killed);
+    assert_eq!(all(&mut after).len(), 20);
+    assert_eq!((after.boot(), after.end(), opened.lost_messages), (2, 21, 0));
+    let (mut after, opened) = open(spool.storage.after_cut(Survival::None, 1));
+    assert_eq!(all(&mut after).len(), 10);
+    assert_eq!((after.boot(), after.end(), opened.lost_messages), (2, 11, 0));
+    let first = after.append(at(5), &route("a"), 1, 0, b"x").expect("fits");
+    assert_eq!(first, 11);
+    let entries = all(&mut after);
+    assert_eq!(entries.last().map(|entry| (entry.boot, entry.seq)), Some((2, 1)));
+}
+
+#[test]
+fn done_is_kept_and_frees_segments() {
+    let (mut spool, _) = open(Sim::default());
+    let payload = vec![1; 4000];
+    for n in 0..600u64 {
+        let number = spool.append(at(n), &route("a"), 1, 0, &payload).expect("fits");
+        spool.done(number);
+        conserved(&spool);
+    }
+    spool.sync(at(601)).expect("syncs");
+    let (spool, _) = open(spool.storage.after_cut(Survival::None, 1));
+    assert_eq!(spool.stats().delivered, 600);
+    assert_eq!((spool.stats().buffered, spool.stats().dropped), (0, 0));
+}
+
+#[test]
+fn a_full_buffer_drops_the_oldest_and_says_so_exactly() {
+    let (mut spool, _) = open(Sim::default());
+    let payload = vec![1; 4000];
+    for n in 0..1000u64 {
+        let source = if n % 3 == 0 { "a" } else { "b" };
+        spool.append(at(n), &route(source), 1, n as i64, &payload).expect("fits");
+        conserved(&spool);
+    }
+    spool.sync(at(1001)).expect("syncs");
+    assert!(spool.storage.bytes_max <= MAX_SIZE_MIN);
+    let entries = all(&mut spool);
+    let mut named = 0;
+    for entry in &entries {
+        if let Body::Gap(gap) = &entry.body {
+            assert_eq!(gap.messages, gap.last - gap.first + 1);
+            assert_eq!(gap.reason, GapReason::BufferFull);
+            named += gap.messages;
+        }
+    }
+    let stats = spool.stats();
+    assert_eq!(named, stats.dropped);
+    assert!(stats.dropped > 500, "{stats:?}");
+    conserved(&spool);
+}
+
+#[test]
+fn drop_newest_refuses_and_goes_on_when_there_is_room() {
+    let options = Options { when_full: WhenFull::DropNewest, ..options() };
+    let (mut spool, _) = Spool::open(Sim::default(), options, *b"ABCD", at(0)).expect("opens");
+    let payload = vec![1; 4000];
+    for n in 0..1000u64 {
+        spool.append(at(n * 10), &route("a"), 1, 0, &payload).expect("fits");
+        spool.sync(at(n * 10)).expect("state goes on");
+        conserved(&spool);
+    }
+    let stats = spool.stats();
+    assert!(stats.dropped > 500 && stats.buffered > 50, "{stats:?}");
+    for number in 1..=stats.buffered {
+        spool.done(number);
+    }
+    spool.sync(at(20_000)).expect("syncs");
+    let number = spool.append(at(30_000), &route("a"), 1, 0, &payload).expect("fits");
+    spool.sync(at(30_001)).expect("syncs");
+    let entries = all(&mut spool);
+    assert_eq!(entries.first().map(|entry| entry.first), Some(number), "{:?}", spool.stats());
+    let gap = entries.iter().find_map(|entry| match &entry.body {
+        Body::Gap(gap) => Some(gap.clone()),
+        Body::Record { .. } => None,
+    });
+    assert_eq!(gap.map(|gap| gap.messages), Some(stats.dropped));
+    assert!(spool.storage.bytes_max <= MAX_SIZE_MIN);
+}
+
+#[test]
+fn what_is_in_flight_is_pinned() {
+    let (mut spool, _) = open(Sim::default());
+    let payload = vec![1; 4000];
+    for n in 0..5 {
+        let number = spool.append(at(n), &route("a"), 1, 0, &payload).expect("fits");
+        spool.sent(number);
+    }
+    for n in 5..1000u64 {
+        spool.append(at(n), &route("a"), 1, 0, &payload).expect("fits");
+        conserved(&spool);
+    }
+    let entries = all(&mut spool);
+    let firsts: Vec<u64> = entries.iter().take(5).map(|entry| entry.first).collect();
+    assert_eq!(firsts, [1, 2, 3, 4, 5]);
+}
