@@ -3,9 +3,9 @@
 //! Owns the sample of `/proc/stat` that the next CPU usage is measured against; all else is read afresh at each call.
 //!
 //! - What the machine does not have is absent, never 0.
-//! - sysinfo reads memory, network and sensors. Processors and file systems are read here: sysinfo wants 200 ms between two
-//!   CPU samples, which the first message after a start should not wait for, and it asks every mounted file system, one on a
-//!   dead server too, which never answers.
+//! - sysinfo reads memory, network and sensors. Processors and file systems are read here: sysinfo wants 200 ms
+//!   between two CPU samples, which the first message after a start should not wait for, and it asks every mounted
+//!   file system, one on a dead server too, which never answers.
 //! - What may take long runs on tokio's blocking threads; a file system that hangs is asked by one thread only.
 
 use std::collections::BTreeMap;
@@ -100,7 +100,8 @@ pub struct Load {
     pub fifteen: f64,
 }
 
-/// The machine's statistics, as one source sees them. A clone measures CPU usage from the same moment on, but for itself.
+/// The machine's statistics, as one source sees them. A clone measures CPU usage from the same moment on, but for
+/// itself.
 #[derive(Clone, Debug)]
 pub struct Statistics {
     before: BTreeMap<u32, CpuTime>,
@@ -128,8 +129,8 @@ impl Statistics {
         Self { before, shown: Vec::new(), filesystems_asked: Arc::new(AtomicBool::new(false)) }
     }
 
-    /// How busy the cores are, in order of number. Measured since the call before; called again too soon for that, it gives
-    /// what it gave then. Only the first call may wait, for [`CPU_WAIT`].
+    /// How busy the cores are, in order of number. Measured since the call before; called again too soon for that, it
+    /// gives what it gave then. Only the first call may wait, for [`CPU_WAIT`].
     pub async fn cpus(&mut self) -> Vec<Cpu> {
         let mut now = parse_stat(&read("/proc/stat"));
         if !self.enough(&now) {
@@ -156,9 +157,9 @@ impl Statistics {
         })
     }
 
-    /// The local file systems that hold files, each once, in order of where they are mounted: what stands on a block device
-    /// or a flash chip, and whatever is mounted on `/`. Not: memory, images (squashfs, iso9660), the layers of containers,
-    /// and what is mounted over a network. Empty where they do not answer in time.
+    /// The local file systems that hold files, each once, in order of where they are mounted: what stands on a block
+    /// device or a flash chip, and whatever is mounted on `/`. Not: memory, images (squashfs, iso9660), the layers of
+    /// containers, and what is mounted over a network. Empty where they do not answer in time.
     pub async fn filesystems(&self) -> Vec<Filesystem> {
         if self.filesystems_asked.swap(true, Ordering::SeqCst) {
             return Vec::new();
@@ -212,8 +213,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The lines `cpuN user nice system idle iowait irq softirq steal ..` of `/proc/stat`. Waiting for a disk is not busy; what
-/// guests of a hypervisor take is counted in `user` already.
+/// The lines `cpuN user nice system idle iowait irq softirq steal ..` of `/proc/stat`. Waiting for a disk is not
+/// busy; what guests of a hypervisor take is counted in `user` already.
 fn parse_stat(text: &str) -> BTreeMap<u32, CpuTime> {
     let mut cores = BTreeMap::new();
     for line in text.lines() {
@@ -269,7 +270,8 @@ fn parse_mounts(text: &str) -> Vec<Mount> {
     mounts
 }
 
-/// `36 35 98:0 /root /path options [optional ..] - type source options`. The identity is `None` where it is not worth asking.
+/// `36 35 98:0 /root /path options [optional ..] - type source options`. The identity is `None` where it is not worth
+/// asking.
 fn parse_mount(line: &str) -> Option<(String, Option<String>)> {
     let (mount, filesystem) = line.split_once(" - ")?;
     let mut words = mount.split(' ').skip(2);
@@ -282,7 +284,8 @@ fn parse_mount(line: &str) -> Option<(String, Option<String>)> {
     if !(block || flash || path == "/") {
         return Some((path, None));
     }
-    // Subvolumes of btrfs share a device number, and bind mounts differ in their root: only for btrfs does the root count.
+    // Subvolumes of btrfs share a device number, and bind mounts differ in their root: only for btrfs does the root
+    // count.
     let identity = if kind == "btrfs" { format!("{device} {root}") } else { device.to_owned() };
     Some((path, Some(identity)))
 }

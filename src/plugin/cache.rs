@@ -4,8 +4,9 @@
 //! magic 8 | format 4 | key 32 | length of the code 8 | SHA-256 of the code 32 | code
 //! ```
 //!
-//! The key is made of the component's own hash and of everything that its code depends on. A file is written under another
-//! name and renamed, and never changed in place; one that is cut, damaged, not ours or of another engine is as good as none.
+//! The key is made of the component's own hash and of everything that its code depends on. A file is written under
+//! another name and renamed, and never changed in place; one that is cut, damaged, not ours or of another engine is
+//! as good as none.
 //!
 //! Loading machine code is trust: code is loaded only from a file that belongs to this user and that nobody else may
 //! write, in a folder of which the same holds, and after its sum was checked, on the very bytes that are loaded.
@@ -132,7 +133,11 @@ pub fn write(file: &Path, key: &Key, code: &[u8]) -> io::Result<()> {
 
 /// The component in this file, where all of it is right.
 pub fn load(engine: &Engine, key: &Key, file: &Path) -> Option<Component> {
-    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(file).ok()?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(file)
+        .ok()?;
     let metadata = file.metadata().ok()?;
     if !(metadata.is_file() && is_private(&metadata) && metadata.len() <= CODE_MAX + HEADER as u64) {
         return None;
@@ -160,9 +165,12 @@ fn verified(mut file: File, key: &Key) -> Option<Vec<u8>> {
 /// The one place of the agent that is not safe code.
 ///
 /// Compiled code that was changed does whatever it says. Everything that stands here was written by this program's own
-/// compile child for this engine (key), is complete and unchanged (SHA-256, of these very bytes), and comes from a place where
-/// nobody but this user writes (mode and owner of file and folder).
-#[expect(unsafe_code, reason = "loading compiled code, which wasmtime cannot verify; what is verified instead stands above")]
+/// compile child for this engine (key), is complete and unchanged (SHA-256, of these very bytes), and comes from a
+/// place where nobody but this user writes (mode and owner of file and folder).
+#[expect(
+    unsafe_code,
+    reason = "loading compiled code, which wasmtime cannot verify; what is verified instead stands above"
+)]
 fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
     // SAFETY: `code` is the unchanged output of `Engine::precompile_component`, as the documentation says.
     unsafe { Component::deserialize(engine, code) }.ok()
@@ -178,7 +186,10 @@ fn prepare(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let metadata = fs::symlink_metadata(folder)?;
     if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the folder of compiled plugins is not this user's"));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the folder of compiled plugins is not this user's",
+        ));
     }
     if metadata.mode() & 0o077 != 0 {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;

@@ -1,8 +1,8 @@
 //! Compiling a component, in a child process of the same program.
 //!
-//! Compiling takes the most memory of all that the agent does, and what it costs is the component's choice: the child has limits
-//! on memory, processor time and time on the wall, and the agent only loads what it wrote. It sets its limits itself, before it
-//! reads the component: `<program> compile-plugin IN OUT ENGINE KEY MEMORY-BYTES CPU-SECONDS`.
+//! Compiling takes the most memory of all that the agent does, and what it costs is the component's choice: the child
+//! has limits on memory, processor time and time on the wall, and the agent only loads what it wrote. It sets its
+//! limits itself, before it reads the component: `<program> compile-plugin IN OUT ENGINE KEY MEMORY-BYTES CPU-SECONDS`.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::engine::{self, Kind};
 use super::failure::one_line;
 
 /// Bytes of the child's errors that are shown.
-const REASON_MAX: u64 = 2048;
+const REASON_MAX: usize = 2048;
 
 /// The program that compiles: the agent itself, told to.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ async fn finish(child: &mut Child) -> Result<(), String> {
     if let Some(stderr) = child.stderr.take() {
         // Whatever it says beyond that is read to the end and thrown away, so that it never waits for us.
         let mut stderr = stderr;
-        let read = (&mut stderr).take(REASON_MAX).read_to_end(&mut reason).await;
+        let read = (&mut stderr).take(REASON_MAX as u64).read_to_end(&mut reason).await;
         read.map_err(|error| error.to_string())?;
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map_err(|error| error.to_string())?;
     }
@@ -101,7 +101,7 @@ async fn finish(child: &mut Child) -> Result<(), String> {
         return Ok(());
     }
     let reason = String::from_utf8_lossy(&reason);
-    let reason = one_line(reason.trim(), REASON_MAX as usize);
+    let reason = one_line(reason.trim(), REASON_MAX);
     Err(if reason.is_empty() { format!("the compiler ended with {status}") } else { format!("{reason} ({status})") })
 }
 
@@ -117,8 +117,8 @@ fn explained(reason: &str, limits: CompileLimits) -> String {
     }
 }
 
-/// The child's side: what the command `compile-plugin` does with the arguments that follow it. An error is for stderr, exit
-/// status 1.
+/// The child's side: what the command `compile-plugin` does with the arguments that follow it. An error is for
+/// stderr, exit status 1.
 pub fn compile_child(arguments: &[OsString]) -> Result<(), String> {
     let [component, out, kind, key, memory, cpu] = arguments else {
         return Err("usage: compile-plugin IN OUT ENGINE KEY MEMORY-BYTES CPU-SECONDS".into());

@@ -1,8 +1,8 @@
 //! From WIT's words to the agent's: points and readings as they come from a plugin become `reading::*`, or are refused.
 //!
-//! Invariants of what comes out: indices are in range, kinds are as declared, reals are finite, a bad reading has no value,
-//! times are plausible, names can stand in a payload. A mistake that shows that the plugin is wrong about its own points
-//! ([`Failure::BadOutput`]) ends it; a single value that cannot be taken is a bad reading.
+//! Invariants of what comes out: indices are in range, kinds are as declared, reals are finite, a bad reading has no
+//! value, times are plausible, names can stand in a payload. A mistake that shows that the plugin is wrong about its
+//! own points ([`Failure::BadOutput`]) ends it; a single value that cannot be taken is a bad reading.
 
 use std::collections::HashSet;
 
@@ -102,7 +102,12 @@ fn reading(one: wit::Reading, points: &[Point], now: Timestamp, refused: &mut u6
             Some(Value::Text(text)) if text.len() > VALUE_MAX => quality = too_large(refused),
             Some(Value::Bytes(bytes)) if bytes.len() > VALUE_MAX => quality = too_large(refused),
             Some(other) if kind_of(&other) != point.kind => {
-                return Err(bad(format!("{:?} for point \"{}\", declared as {:?}", kind_of(&other), point.id, point.kind)));
+                return Err(bad(format!(
+                    "{:?} for point \"{}\", declared as {:?}",
+                    kind_of(&other),
+                    point.id,
+                    point.kind
+                )));
             }
             Some(good) => value = Some(good),
         }

@@ -1,7 +1,7 @@
 //! wasmtime's settings, and what a compiled component depends on.
 //!
-//! Invariant: the agent and its compile child make their engines from the same [`Kind`] by the same function, so that what
-//! the one compiles the other can load; [`fingerprint`] tells what else must be the same.
+//! Invariant: the agent and its compile child make their engines from the same [`Kind`] by the same function, so that
+//! what the one compiles the other can load; [`fingerprint`] tells what else must be the same.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -23,12 +23,8 @@ const BACKTRACE_MAX: usize = 8;
 
 /// The kind that runs here: machine code only where Cranelift makes it.
 pub const fn effective(kind: Kind) -> Kind {
-    let native = cfg!(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64",
-        target_arch = "s390x"
-    ));
+    let native =
+        cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64", target_arch = "s390x"));
     if native { kind } else { Kind::Pulley }
 }
 

@@ -1,7 +1,8 @@
 //! What stands beside an instance in its Store: its limits, what it is charged, and what every plugin may import (log,
 //! configuration, clock, state).
 //!
-//! Invariants: nothing here grows with what a guest does; a call that is refused is an error value for the guest and counted.
+//! Invariants: nothing here grows with what a guest does; a call that is refused is an error value for the guest and
+//! counted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! One instance of a plugin: one Store, one source. It is made once, kept, and never entered twice at a time; after a trap, a
-//! time-out or any other fatal failure it is never called again.
+//! One instance of a plugin: one Store, one source. It is made once, kept, and never entered twice at a time; after a
+//! trap, a time-out or any other fatal failure it is never called again.
 
 use std::future::Future;
 use std::time::Duration;
@@ -80,7 +80,8 @@ impl Instance {
     ///
     /// # Errors
     ///
-    /// [`Failure::Config`] where the source is not granted what the component imports, or the plugin refuses its configuration.
+    /// [`Failure::Config`] where the source is not granted what the component imports, or the plugin refuses its
+    /// configuration.
     pub async fn start(plugin: &Plugin, spec: &SourceSpec) -> Result<Self, Failure> {
         let missing = plugin.missing_grants(&spec.grants);
         if !missing.is_empty() {
@@ -90,7 +91,8 @@ impl Instance {
         let mut guest = Live::new(plugin, spec, true).await?;
         let problems = guest.check(&spec.config_json).await?;
         if !problems.is_empty() {
-            let lines: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+            let lines: Vec<_> =
+                problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
             return Err(Failure::Config(lines.join("; ")));
         }
         guest.init().await?;
@@ -173,7 +175,9 @@ impl Live {
 
     pub(super) async fn check(&mut self, config_json: &str) -> Result<Vec<Problem>, Failure> {
         let mut list = self
-            .call(Limit::usual, async |bindings, store| bindings.outstation_plugin_sensor().call_check(store, config_json).await)
+            .call(Limit::usual, async |bindings, store| {
+                bindings.outstation_plugin_sensor().call_check(store, config_json).await
+            })
             .await?;
         list.truncate(PROBLEMS_MAX);
         let problem = |one: sensor::Problem| Problem {

@@ -9,9 +9,10 @@
 //!
 //! Owns wasmtime: no other module of the agent sees its types. Readings leave as `reading::Reading`.
 //!
-//! - A component is refused before it runs where it imports what the host does not offer, or what its source is not granted.
-//! - Whatever a guest does ends at most its own instance: time, memory, tables, handles, log lines, what it hands over in a call,
-//!   readings and their size are all limited, each by a named `*_MAX`.
+//! - A component is refused before it runs where it imports what the host does not offer, or what its source is not
+//!   granted.
+//! - Whatever a guest does ends at most its own instance: time, memory, tables, handles, log lines, what it hands
+//!   over in a call, readings and their size are all limited, each by a named `*_MAX`.
 //! - No code is compiled in this process.
 
 mod bindings;
@@ -157,8 +158,8 @@ impl Host {
         tokio::task::spawn_blocking(move || host.0.cache.load(&host.0.engine, &key)).await.ok().flatten()
     }
 
-    /// Has it compiled. A cache that cannot be written (a full disk, a read-only one) is no reason not to run: then it happens in
-    /// the folder for temporary files, and again at the next start.
+    /// Has it compiled. A cache that cannot be written (a full disk, a read-only one) is no reason not to run: then
+    /// it happens in the folder for temporary files, and again at the next start.
     async fn compile(&self, file: &Path, key: &Key) -> Result<Component, LoadError> {
         debug!(file = %file.display(), "compiling");
         let cache = &self.0.cache;
@@ -250,8 +251,8 @@ impl Plugin {
         Live::new(self, spec, false).await?.check(&spec.config_json).await
     }
 
-    /// What the plugin is, and what it would measure with the source's configuration. Touches no device: points that depend on what
-    /// is there are missing.
+    /// What the plugin is, and what it would measure with the source's configuration. Touches no device: points that
+    /// depend on what is there are missing.
     pub async fn describe(&self, spec: &SourceSpec) -> Result<About, Failure> {
         Live::new(self, spec, false).await?.describe().await
     }

@@ -1,5 +1,5 @@
-//! What the host offers to plugins that are granted it: system statistics; Modbus lines and digital lines are named, so that
-//! components that use them can be checked and described, and refuse to open.
+//! What the host offers to plugins that are granted it: system statistics; Modbus lines and digital lines are named,
+//! so that components that use them can be checked and described, and refuse to open.
 
 use wasmtime::Result;
 use wasmtime::component::Resource;
@@ -8,6 +8,7 @@ use super::bindings::outstation::gpio::lines as gpio;
 use super::bindings::outstation::modbus::client as modbus;
 use super::bindings::outstation::sys::stats;
 use super::guest::Guest;
+use crate::device::system::Statistics;
 
 /// A resource of which none is ever made.
 pub enum Nothing {}
@@ -20,7 +21,7 @@ impl stats::Host for Guest {
     }
 
     async fn memory_info(&mut self) -> Result<Option<stats::Memory>> {
-        let memory = self.statistics.as_ref().and_then(|statistics| statistics.memory());
+        let memory = self.statistics.as_ref().and_then(Statistics::memory);
         Ok(memory.map(|memory| stats::Memory {
             total: memory.total,
             available: memory.available,
@@ -59,18 +60,16 @@ impl stats::Host for Guest {
     async fn thermals(&mut self) -> Result<Vec<stats::Thermal>> {
         let Some(statistics) = &self.statistics else { return Ok(Vec::new()) };
         let list = statistics.thermals().await.into_iter();
-        Ok(list
-            .map(|one| stats::Thermal { label: one.label, celsius: one.celsius, critical: one.critical })
-            .collect())
+        Ok(list.map(|one| stats::Thermal { label: one.label, celsius: one.celsius, critical: one.critical }).collect())
     }
 
     async fn load_average(&mut self) -> Result<Option<stats::Load>> {
-        let load = self.statistics.as_ref().and_then(|statistics| statistics.load());
+        let load = self.statistics.as_ref().and_then(Statistics::load);
         Ok(load.map(|load| stats::Load { one: load.one, five: load.five, fifteen: load.fifteen }))
     }
 
     async fn uptime(&mut self) -> Result<Option<u64>> {
-        let uptime = self.statistics.as_ref().and_then(|statistics| statistics.uptime());
+        let uptime = self.statistics.as_ref().and_then(Statistics::uptime);
         Ok(uptime.map(|uptime| u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
@@ -83,7 +82,11 @@ impl modbus::Host for Guest {
 }
 
 impl modbus::HostDevice for Guest {
-    async fn read(&mut self, device: Resource<Nothing>, _: modbus::Read) -> Result<Result<modbus::Data, modbus::Error>> {
+    async fn read(
+        &mut self,
+        device: Resource<Nothing>,
+        _: modbus::Read,
+    ) -> Result<Result<modbus::Data, modbus::Error>> {
         none(&device)
     }
 

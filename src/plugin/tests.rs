@@ -18,15 +18,16 @@ use fixtures::Fixture;
 
 const NOW: Timestamp = Timestamp(1_790_000_000_000_000_000);
 
-/// The compile child of the tests: this very test binary, told to run this one "test", which finds its arguments behind the name.
+/// The compile child of the tests: this very test binary, told to run this one "test", which finds its arguments
+/// behind the name.
 #[test]
 fn compile_child_of_the_tests() {
-    let arguments: Vec<OsString> = std::env::args_os().skip_while(|argument| argument != "compile-plugin").skip(1).collect();
+    let arguments: Vec<OsString> =
+        std::env::args_os().skip_while(|argument| argument != "compile-plugin").skip(1).collect();
     if !arguments.is_empty()
         && let Err(reason) = compile_child(&arguments)
     {
-        eprintln!("{reason}");
-        std::process::exit(1);
+        panic!("{reason}");
     }
 }
 
@@ -82,7 +83,8 @@ impl Bench {
 }
 
 fn host(engine: EngineKind, cache_dir: PathBuf) -> Host {
-    Host::new(HostOptions { engine, cache_dir, compiler: compiler(), compile: CompileLimits::default() }).expect("a host")
+    Host::new(HostOptions { engine, cache_dir, compiler: compiler(), compile: CompileLimits::default() })
+        .expect("a host")
 }
 
 fn spec() -> SourceSpec {

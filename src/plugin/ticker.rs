@@ -6,9 +6,10 @@
 //! ```
 //!
 //! - An epoch passes every [`TICK`] while at least one guest runs; when none does, the ticker's thread sleeps.
-//! - A guest is charged the epochs that pass while its own future is being polled: waiting for the host, for the processor
-//!   behind other tasks, or for a machine that was suspended costs it nothing.
-//! - A guest that runs through an epoch hands its thread back to tokio before it goes on, so that it delays others by a tick.
+//! - A guest is charged the epochs that pass while its own future is being polled: waiting for the host, for the
+//!   processor behind other tasks, or for a machine that was suspended costs it nothing.
+//! - A guest that runs through an epoch hands its thread back to tokio before it goes on, so that it delays others by
+//!   a tick.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

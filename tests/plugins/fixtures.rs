@@ -4,7 +4,7 @@
 //! ```ignore
 //! #[path = "plugins/fixtures.rs"]
 //! mod fixtures;
-//! std::fs::write(folder.join("steady.wasm"), fixtures::steady())?;
+//! std::fs::write(folder.join("steady.wasm"), fixtures::steady().build())?;
 //! ```
 
 #![allow(dead_code, reason = "each test binary uses some")]
@@ -43,7 +43,9 @@ impl Fixture {
         for (hole, default) in defaults.into_iter().chain(empty.map(|hole| (hole, ""))) {
             text = text.replace(&format!("{{{hole}}}"), self.filling(hole).unwrap_or(default));
         }
-        text
+        // Holes that stay empty leave no lines behind.
+        let lines = text.lines().map(str::trim_end).skip_while(|line| line.starts_with(";;"));
+        lines.filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
     }
 
     /// The component.
@@ -57,18 +59,23 @@ impl Fixture {
 }
 
 /// Gives `count` (how often it ran) and `level` (12.5) at each run.
-pub fn steady() -> Vec<u8> {
-    Fixture::new().with("name", "steady").build()
+pub fn steady() -> Fixture {
+    Fixture::new().with("name", "steady")
 }
 
 /// Works twice, and traps at the third run.
-pub fn trap() -> Vec<u8> {
+pub fn trap() -> Fixture {
     let run = "(if (i64.ge_u (global.get $polls) (i64.const 2)) (then unreachable)) (call $steady)";
-    Fixture::new().with("name", "trap").with("run", run).build()
+    Fixture::new().with("name", "trap").with("run", run)
 }
 
 /// Works twice, and never returns from the third run.
-pub fn spin() -> Vec<u8> {
+pub fn spin() -> Fixture {
     let run = "(if (i64.ge_u (global.get $polls) (i64.const 2)) (then (loop $for_ever (br $for_ever)))) (call $steady)";
-    Fixture::new().with("name", "spin").with("run", run).build()
+    Fixture::new().with("name", "spin").with("run", run)
+}
+
+/// Those that stand beside the template as files of their own, for tests that take a file.
+pub fn files() -> [(&'static str, Fixture); 3] {
+    [("steady.wat", steady()), ("trap.wat", trap()), ("spin.wat", spin())]
 }

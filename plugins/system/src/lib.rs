@@ -1,9 +1,9 @@
 //! Statistics of the machine that the agent runs on.
 //!
-//! Points: `cpu` and `cpu.N` (%), `load.1 load.5 load.15`, `memory.total .used .available` and `swap.total .used` (bytes),
-//! `disk.MOUNT.total .used .available` (bytes), `net.IF.rx_bytes .tx_bytes .rx_errors .tx_errors` (counters),
-//! `temperature.LABEL` (Cel), `uptime` (s). What the machine does not have has no point; what comes and goes (a stick, an
-//! interface) makes the list of points change.
+//! Points: `cpu` and `cpu.N` (%), `load.1 load.5 load.15`, `memory.total .used .available` and `swap.total .used`
+//! (bytes), `disk.MOUNT.total .used .available` (bytes), `net.IF.rx_bytes .tx_bytes .rx_errors .tx_errors` (counters),
+//! `temperature.LABEL` (Cel), `uptime` (s). What the machine does not have has no point; what comes and goes (a
+//! stick, an interface) makes the list of points change.
 //!
 //! Configuration, all of it optional:
 //!

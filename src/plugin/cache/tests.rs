@@ -15,9 +15,9 @@ fn keys_are_written_and_read() {
 fn the_oldest_files_go() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let cache = Cache::new(folder.path().to_owned());
-    for number in 0..FILES_MAX as u32 + 3 {
+    for number in 0..FILES_MAX + 3 {
         let mut key = [0; 32];
-        key[..4].copy_from_slice(&number.to_be_bytes());
+        key[..8].copy_from_slice(&number.to_be_bytes());
         let work_file = cache.work_file(&Key(key)).expect("a name");
         write(&work_file, &Key(key), b"code").expect("a file");
         cache.keep(&Key(key), &work_file).expect("kept");

@@ -11,6 +11,20 @@ async fn refused(bytes: &[u8]) -> LoadError {
     }
 }
 
+/// `OUTSTATION_WRITE_FIXTURES=1 cargo test --lib fixtures_are_current` writes them.
+#[test]
+fn fixtures_are_current() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins");
+    for (name, fixture) in fixtures::files() {
+        let head = ";; Made of sensor.wat by fixtures.rs; a test says when it is not what that makes any more.\n";
+        let text = format!("{head}{}", fixture.text());
+        if std::env::var_os("OUTSTATION_WRITE_FIXTURES").is_some() {
+            fs::write(folder.join(name), &text).expect("write the fixture");
+        }
+        assert!(fs::read_to_string(folder.join(name)).is_ok_and(|there| there == text), "{name} is stale");
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_component_is_refused_with_a_reason() {
     for (bytes, word) in [
@@ -38,7 +52,7 @@ async fn a_file_that_is_too_large_is_not_read() {
 
 #[tokio::test]
 async fn damaged_components_are_refused_or_run_but_never_more() {
-    let good = fixtures::steady();
+    let good = fixtures::steady().build();
     let bench = Bench::new();
     // Cut anywhere.
     for length in [9, 100, good.len() / 2, good.len() - 1] {
@@ -58,7 +72,8 @@ async fn damaged_components_are_refused_or_run_but_never_more() {
 
 #[tokio::test]
 async fn imports_that_are_not_offered_are_named() {
-    let wasi = r#"(import "wasi:cli/environment@0.2.3" (instance (export "get-arguments" (func (result (list string))))))"#;
+    let wasi =
+        r#"(import "wasi:cli/environment@0.2.3" (instance (export "get-arguments" (func (result (list string))))))"#;
     let error = refused(&Fixture::new().with("imports", wasi).build()).await.to_string();
     assert!(error.contains("wasi:cli/environment@0.2.3") && error.contains("no WASI"), "{error}");
     let later = r#"(import "outstation:host/log@0.2.0" (instance))"#;
@@ -76,7 +91,10 @@ async fn imports_that_are_not_offered_are_named() {
 #[tokio::test]
 async fn a_component_that_exports_no_sensor_is_no_plugin() {
     let error = refused(&wat::parse_str("(component)").expect("a component")).await;
-    assert!(matches!(&error, LoadError::NotAPlugin { reason, .. } if reason.contains("outstation:plugin/sensor")), "{error}");
+    assert!(
+        matches!(&error, LoadError::NotAPlugin { reason, .. } if reason.contains("outstation:plugin/sensor")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -102,7 +120,7 @@ fn cached_files(bench: &Bench) -> Vec<PathBuf> {
 #[tokio::test]
 async fn what_was_compiled_is_kept_privately() {
     let bench = Bench::new();
-    let file = bench.file(&fixtures::steady());
+    let file = bench.file(&fixtures::steady().build());
     bench.host.load(&file).await.expect("it loads");
     let files = cached_files(&bench);
     assert_eq!(files.len(), 1, "{files:?}");
@@ -123,7 +141,7 @@ async fn what_was_compiled_is_kept_privately() {
 #[tokio::test]
 async fn two_loads_at_once_compile_once() {
     let bench = Bench::new();
-    let file = bench.file(&fixtures::steady());
+    let file = bench.file(&fixtures::steady().build());
     let (a, b) = tokio::join!(bench.host.load(&file), bench.host.load(&file));
     assert!(Arc::ptr_eq(&a.expect("it loads").loaded, &b.expect("it loads").loaded));
 }
@@ -131,7 +149,7 @@ async fn two_loads_at_once_compile_once() {
 #[tokio::test]
 async fn f45_a_cache_that_is_damaged_stale_or_foreign_is_compiled_again() {
     let bench = Bench::new();
-    let file = bench.file(&fixtures::steady());
+    let file = bench.file(&fixtures::steady().build());
     bench.host.load(&file).await.expect("it loads");
     let cached = cached_files(&bench).remove(0);
     let good = fs::read(&cached).expect("the compiled code");
@@ -180,7 +198,7 @@ async fn a_cache_that_cannot_be_made_is_no_reason_not_to_run() {
     let in_the_way = folder.path().join("cache");
     fs::write(&in_the_way, "a file").expect("a file");
     let file = folder.path().join("plugin.wasm");
-    fs::write(&file, fixtures::steady()).expect("a file");
+    fs::write(&file, fixtures::steady().build()).expect("a file");
     let plugin = host(EngineKind::Native, in_the_way).load(&file).await.expect("it loads");
     Instance::start(&plugin, &spec()).await.expect("it starts");
 }
@@ -188,7 +206,6 @@ async fn a_cache_that_cannot_be_made_is_no_reason_not_to_run() {
 #[tokio::test]
 async fn the_compiler_has_limits() {
     let bench = Bench::new();
-    let file = bench.file(&fixtures::steady());
     let with = |compiler: Compiler, compile: CompileLimits| {
         let cache_dir = bench.folder.path().join("other");
         Host::new(HostOptions { engine: EngineKind::Native, cache_dir, compiler, compile }).expect("a host")
@@ -198,9 +215,15 @@ async fn the_compiler_has_limits() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it was compiled"),
     };
-    let limits = CompileLimits { memory: 4 << 20, ..CompileLimits::default() };
-    let said = reason(with(compiler(), limits).load(&file).await);
-    assert!(said.contains("memory"), "{said}");
+    let limits = CompileLimits { memory: 16 << 20, ..CompileLimits::default() };
+    // Many functions: more than what an allocator has in hand when the limit is set.
+    let many: String = (0..20_000)
+        .map(|n| format!("(func (param i64) (result i64) (i64.mul (local.get 0) (i64.const {n})))"))
+        .collect();
+    let large = bench.file(&Fixture::new().with("functions", many).build());
+    let said = reason(with(compiler(), limits).load(&large).await);
+    assert!(said.contains("MiB of memory"), "{said}");
+    let file = bench.file(&fixtures::steady().build());
     let sleeper = Compiler { program: "/bin/sh".into(), arguments: vec!["-c".into(), "sleep 60".into()] };
     let limits = CompileLimits { wall: Duration::from_millis(100), ..CompileLimits::default() };
     let said = reason(with(sleeper, limits).load(&file).await);

@@ -36,7 +36,8 @@ async fn values(config_json: &str) -> (BTreeMap<String, Value>, Vec<Point>) {
 #[tokio::test]
 async fn every_group_of_points_is_there_at_the_first_poll() {
     let (values, points) = values("{}").await;
-    let expected = ["cpu", "cpu.0", "load.1", "load.5", "load.15", "memory.total", "memory.used", "memory.available", "uptime"];
+    let expected =
+        ["cpu", "cpu.0", "load.1", "load.5", "load.15", "memory.total", "memory.used", "memory.available", "uptime"];
     for name in expected.into_iter().chain(["disk.root.total", "disk.root.used", "disk.root.available"]) {
         assert!(values.contains_key(name), "{name} is missing from {values:?}");
     }
