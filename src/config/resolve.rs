@@ -191,7 +191,7 @@ fn mqtt_rules(cx: &mut Context<'_>, mqtt: &Fields) {
     needs(cx, "proxy_password_file", "proxy_username");
     needs(cx, "proxy_credential", "proxy_username");
     if let Some(wait) = mqtt.table("reconnect") {
-        let (min, max) = (wait.value::<std::time::Duration>("min"), wait.value("max"));
+        let (min, max) = (wait.value::<std::time::Duration>("min"), wait.value::<std::time::Duration>("max"));
         if let (Some(min), Some(max)) = (min, max)
             && min > max
         {

@@ -1,3 +1,5 @@
+//! Payloads as the contract shows them, and messages that fit.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -139,11 +139,14 @@ fn decode_reading(cursor: &mut Cursor<'_>, time: Timestamp) -> Result<Reading, D
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            return out.push(low & 0x7f);
+        }
+        out.push(low | 0x80);
     }
-    out.push(value as u8);
 }
 
 fn chunk(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -152,11 +155,11 @@ fn chunk(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 const fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 const fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 struct Cursor<'a> {

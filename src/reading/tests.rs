@@ -1,3 +1,5 @@
+//! A batch comes back as it was, and damage never panics.
+
 use super::*;
 use proptest::prelude::*;
 

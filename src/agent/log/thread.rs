@@ -1,0 +1,331 @@
+//! The thread that owns the spool: one queue in, one task at a time.
+//!
+//! So nothing needs a lock, and a flush takes with it all that waits (group commit). What was appended is in the
+//! page cache before the answer goes back; it is durable when [`News::durable`] has passed it. A flush is due `sync`
+//! after the first byte that it is for, on a real timer, so that the last reading before a lull is flushed too
+//! (F-10); and at once where the publisher waits for one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::{Chunk, Command, Log, News, QUEUE_MAX, SessionStep, Standing, Step};
+use crate::config::{Buffer, Sync, WhenFull};
+use crate::os::clock;
+use crate::os::files::{Folder, FolderError};
+use crate::spool::{self, BufferState, Now, Opened, Spool, StorageError, StorageErrorKind};
+
+/// Requests that one flush takes with it.
+const BATCH_MAX: usize = 1024;
+/// Delivery state that changed is flushed at least so often (R5), and age looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Bytes that one read gives.
+const READ_BYTES: usize = 256 << 10;
+
+/// Why the data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It can't be made or entered, or another agent has it.
+    #[error("the data folder can't be used: {0}")]
+    Folder(#[from] FolderError),
+    /// Rights are missing in it.
+    #[error("the data folder can't be used: no rights in {path}: {reason}", path = path.display())]
+    Denied {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: StorageError,
+    },
+    /// The buffer in it can't be opened.
+    #[error("the buffer in {path} can't be opened: {reason}", path = path.display())]
+    Spool {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: spool::OpenError,
+    },
+    /// There is no thread for it.
+    #[error("the log's thread can't be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The running thread.
+pub struct Thread(JoinHandle<()>);
+
+impl Thread {
+    /// Waits for its end, after [`Log::stop`].
+    pub fn join(self) {
+        if self.0.join().is_err() {
+            error!("the log's thread panicked");
+        }
+    }
+}
+
+/// Opens the spool in the data folder, and starts its thread.
+pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError> {
+    let folder = data_dir.join("spool");
+    let files = Folder::open(&folder)?;
+    let options = spool::Options {
+        max_size: buffer.max_size,
+        max_age: buffer.max_age,
+        when_full: match buffer.when_full {
+            WhenFull::DropOldest => spool::WhenFull::DropOldest,
+            WhenFull::DropNewest => spool::WhenFull::DropNewest,
+        },
+        seed: u64::from_le_bytes(random()),
+        ..spool::Options::default()
+    };
+    let (spool, opened) = Spool::open(files, options, random(), now())
+        .map_err(|reason| OpenError::Spool { path: folder.clone(), reason })?;
+    if let Some(reason) = opened.trouble.clone().filter(|trouble| trouble.kind == StorageErrorKind::Denied) {
+        return Err(OpenError::Denied { path: folder, reason });
+    }
+    say(&opened, &folder);
+    let (commands, receiver) = mpsc::channel(QUEUE_MAX);
+    let (news, watched) = watch::channel(news(&spool, 0));
+    let log = Log { commands, news: watched, store: spool.store(), boot: spool.boot() };
+    let sync = match buffer.sync {
+        Sync::Always => Duration::ZERO,
+        Sync::Every(period) => period,
+    };
+    let keeper =
+        Keeper { spool, news, sync, runtime: Handle::current(), steps: 0, waits: false, kept_at: clock::now() };
+    let body = || keeper.run(receiver);
+    let thread = std::thread::Builder::new().name("log".into()).spawn(body).map_err(OpenError::Thread)?;
+    Ok((log, Thread(thread)))
+}
+
+fn say(opened: &Opened, folder: &Path) {
+    if opened.fresh {
+        info!("a new buffer in {}", folder.display());
+    }
+    for damage in &opened.damage {
+        let kept = damage.kept_as.as_ref().map(|name| format!(", kept as {name}")).unwrap_or_default();
+        warn!("{} is damaged from byte {} to {}{kept}", damage.file, damage.from, damage.to);
+    }
+    if opened.lost_messages > 0 {
+        warn!("{} messages are lost by damage and reported as gaps", opened.lost_messages);
+    }
+    if let Some(trouble) = &opened.trouble {
+        error!("the disk refuses writes, readings are kept in memory: {trouble}");
+    }
+}
+
+fn now() -> Now {
+    Now { mono: clock::now(), wall_ns: clock::wall_ns(), synced: clock::synced() }
+}
+
+/// Needs no secrecy; where the system has no randomness yet, the clock has to do.
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if getrandom::fill(&mut bytes).is_err() {
+        let time = clock::wall_ns().to_le_bytes();
+        bytes.iter_mut().zip(time.iter().cycle()).for_each(|(byte, time)| *byte = *time);
+    }
+    bytes
+}
+
+fn news(spool: &Spool<Folder>, steps_durable: u64) -> News {
+    News {
+        appended: spool.end(),
+        durable: spool.durable(),
+        sendable: spool.sendable(),
+        done_below: spool.delivery().done_below(),
+        steps_durable,
+        stats: spool.stats(),
+    }
+}
+
+/// What the thread works on.
+struct Keeper {
+    spool: Spool<Folder>,
+    news: watch::Sender<News>,
+    /// The longest time that an appended record waits for its flush.
+    sync: Duration,
+    runtime: Handle,
+    /// Running number of the publisher's last step.
+    steps: u64,
+    /// Somebody waits for a flush.
+    waits: bool,
+    /// When housekeeping was done last.
+    kept_at: Duration,
+}
+
+impl Keeper {
+    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let due = self.due();
+            let wait = due.saturating_sub(clock::now());
+            let received = self.runtime.block_on(async { tokio::time::timeout(wait, commands.recv()).await });
+            let mut stop = None;
+            match received {
+                Ok(Some(command)) => stop = self.take(command, &mut commands),
+                // Everybody who could ask is gone.
+                Ok(None) => stop = Some(None),
+                Err(_) => {}
+            }
+            self.keep(stop.is_some());
+            if let Some(reply) = stop {
+                if let Some(reply) = reply {
+                    answer(reply, ());
+                }
+                return;
+            }
+        }
+    }
+
+    /// When a flush or housekeeping is due.
+    fn due(&self) -> Duration {
+        let housekeeping = self.kept_at + HOUSEKEEPING;
+        self.spool.unsynced_since().map_or(housekeeping, |since| housekeeping.min(since + self.sync))
+    }
+
+    /// Does what was asked, with all else that waits in the queue.
+    fn take(&mut self, first: Command, commands: &mut mpsc::Receiver<Command>) -> Option<Option<oneshot::Sender<()>>> {
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(command) = next.take().or_else(|| commands.try_recv().ok()) else { break };
+            if let Some(reply) = self.obey(command) {
+                return Some(Some(reply));
+            }
+        }
+        None
+    }
+
+    /// Flushes what is due and tells the news.
+    fn keep(&mut self, ending: bool) {
+        let now = now();
+        let flush_due = self.spool.unsynced_since().is_some_and(|since| now.mono >= since + self.sync);
+        let housekeeping = now.mono >= self.kept_at + HOUSEKEEPING;
+        let before = self.spool.stats().state;
+        let mut outcome = if ending || flush_due || self.waits || housekeeping {
+            self.waits = false;
+            self.spool.sync(now)
+        } else {
+            self.spool.flush_state(now)
+        };
+        if housekeeping {
+            self.kept_at = now.mono;
+            outcome = outcome.and(self.spool.retain(now));
+        }
+        let synced = self.spool.unsynced_since().is_none();
+        let steps_durable = if synced { self.steps } else { self.news.borrow().steps_durable };
+        let news = news(&self.spool, steps_durable);
+        match (before, news.stats.state) {
+            (BufferState::Ok, BufferState::Memory) => {
+                let why = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+                error!("the disk refuses writes, readings are kept in memory: {why}");
+            }
+            (BufferState::Memory, BufferState::Ok) => info!("the disk takes writes again"),
+            _ => {}
+        }
+        self.news.send_if_modified(|old| {
+            let changed = *old != news;
+            *old = news;
+            changed
+        });
+    }
+
+    fn obey(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
+            Command::Append { route, messages, time_ns, payload, reply } => {
+                let outcome = self.spool.append(now(), &route, messages, time_ns, &payload);
+                if let Err(error) = &outcome {
+                    error!(source = %route.source, "a poll's readings can't be kept: {error}");
+                }
+                answer(reply, outcome.is_ok());
+            }
+            Command::Read { from, reply } => answer(reply, self.read(from)),
+            Command::Steps { what, last } => {
+                what.into_iter().for_each(|step| self.step(step));
+                self.steps = last;
+            }
+            Command::Session(step, reply) => answer(reply, self.session(step)),
+            Command::Values { owner, reply } => {
+                let value = |key: &str| Some((key.to_owned(), self.spool.value(&owner, key)?.to_vec()));
+                answer(reply, self.spool.keys(&owner).filter_map(value).collect());
+            }
+            Command::SetValue { owner, key, value, reply } => {
+                let outcome = self.spool.set_value(now(), &owner, &key, value.as_deref());
+                answer(reply, outcome.map_err(|error| error.to_string()));
+            }
+            Command::Flush => self.waits = true,
+            Command::Stop(reply) => return Some(reply),
+        }
+        None
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Sent(number) => self.spool.sent(number),
+            Step::Done(number) => self.spool.done(number),
+            Step::Released(number) => {
+                self.spool.released(number);
+                self.waits = true;
+            }
+            Step::Refused(refusal) => self.spool.refused(now(), &refusal),
+            Step::GivenUp(number) => self.spool.given_up(number),
+        }
+    }
+
+    fn session(&mut self, step: SessionStep) -> Standing {
+        match step {
+            SessionStep::Look => {
+                // R7: the last CONNECT without Clean Start was never answered; what is released may be another
+                // session's.
+                if self.spool.delivery().connecting() {
+                    self.spool.set_clean(true);
+                }
+            }
+            SessionStep::Connecting => self.spool.set_connecting(!self.spool.delivery().released().is_empty()),
+            SessionStep::New => {
+                self.spool.new_session();
+                self.spool.set_clean(false);
+            }
+            SessionStep::Resumed => self.spool.set_connecting(false),
+            SessionStep::Distrust => self.spool.set_clean(true),
+        }
+        if self.spool.unsynced_since().is_some() && step != SessionStep::Look {
+            // Where the disk refuses, the agent goes on in memory, and `keep` has said so.
+            self.keep_now();
+        }
+        let delivery = self.spool.delivery();
+        Standing {
+            done_below: delivery.done_below(),
+            sent_below: delivery.sent_below(),
+            released: delivery.released().to_vec(),
+            clean: delivery.clean(),
+        }
+    }
+
+    fn keep_now(&mut self) {
+        self.waits = true;
+        self.keep(false);
+    }
+
+    fn read(&mut self, from: u64) -> Chunk {
+        let mut entries = Vec::new();
+        let next = match self.spool.read(from, READ_BYTES, &mut entries) {
+            Ok(next) => next,
+            Err(error) => {
+                warn!("the buffer can't be read: {error}");
+                from
+            }
+        };
+        let delivery = self.spool.delivery();
+        let numbers = entries.iter().flat_map(|entry| entry.first..entry.first + u64::from(entry.messages));
+        let mut settled: BTreeSet<u64> = numbers.filter(|&number| delivery.is_done(number)).collect();
+        settled.extend(delivery.released());
+        Chunk { entries, settled, next }
+    }
+}
+
+/// Who asked may be gone.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}

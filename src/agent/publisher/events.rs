@@ -1,0 +1,102 @@
+//! What the session says: acknowledgements settle messages, refusals become gaps, the end of a session is noted.
+
+use std::time::Duration;
+
+use tracing::{debug, error, warn};
+
+use super::link::Link;
+use super::{End, Publisher};
+use crate::agent::log::Step;
+use crate::mqtt::reconnect::Failure;
+use crate::mqtt::session::Event;
+use crate::mqtt::{PacketId, Reason};
+use crate::os::clock;
+use crate::spool::GapReason;
+
+/// A message that was refused for now so often is refused for good.
+const REFUSALS_MAX: u8 = 10;
+/// How long publishing pauses after a refusal for now.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
+
+impl Publisher {
+    /// Handles one event; an error ends the connection.
+    pub(super) fn event(&mut self, link: &mut Link, event: Event) -> Result<(), End> {
+        match event {
+            Event::Acknowledged { id, reason, text } => self.acknowledged(link, id, reason, text.as_deref()),
+            Event::Received { id } => {
+                if let Some(number) = self.window.number(id) {
+                    self.step(Step::Released(number));
+                    link.releases.push_back((self.steps_given, id));
+                }
+            }
+            Event::Completed { id, reason, first } => {
+                // R9: a PUBREL that was never sent before is not known: the broker went back in time.
+                if first && reason == Reason::PACKET_IDENTIFIER_NOT_FOUND {
+                    return Err(self.distrust(format!("the broker has lost message {id}, which it had received")));
+                }
+                self.delivered(id);
+            }
+            Event::Disconnected { reason, text, .. } => {
+                let text = text.map(|text| format!(": {text}")).unwrap_or_default();
+                let why = format!("the broker says good-bye, {reason}{text}");
+                if reason == Reason::SESSION_TAKEN_OVER {
+                    return Err(self.distrust(format!("{why}; is there another client with the id of this one?")));
+                }
+                return Err(End::Lost { failure: Failure::Disconnected(reason), why });
+            }
+            Event::Message(message) => {
+                debug!("a message to {} was not asked for", message.topic());
+                if let Some(id) = message.id {
+                    self.session.acknowledge(id, Reason::SUCCESS);
+                }
+            }
+            other => debug!("{other:?}"),
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, link: &mut Link, id: PacketId, reason: Reason, text: Option<&str>) {
+        let words = || text.map(|text| format!(": {text}")).unwrap_or_default();
+        if let Some((notice, changed)) = self.side.acknowledged(id, !reason.is_error()) {
+            if reason.is_error() {
+                warn!("the broker refuses {}, {reason}{}", notice.topic, words());
+            }
+            if changed {
+                self.metas_changed = true;
+            }
+            return;
+        }
+        if !reason.is_error() {
+            self.delivered(id);
+            return;
+        }
+        let Some(origin) = self.window.finished(id) else { return };
+        let number = origin.number;
+        let refused = self.refusals.get(&number).copied().unwrap_or(0) + 1;
+        let for_now = matches!(
+            reason,
+            Reason::UNSPECIFIED_ERROR | Reason::IMPLEMENTATION_SPECIFIC_ERROR | Reason::QUOTA_EXCEEDED
+        );
+        if for_now && refused < REFUSALS_MAX {
+            warn!(
+                "the broker refuses message {number} for now, {reason}{}: attempt {refused} of {REFUSALS_MAX}",
+                words()
+            );
+            self.refusals.insert(number, refused);
+            link.paused_until = Some(clock::now() + REFUSAL_PAUSE * u32::from(refused));
+            link.rewind = true;
+        } else {
+            error!("the broker refuses message {number} for good, {reason}{}", words());
+            self.refuse(link, &origin, GapReason::Rejected);
+        }
+    }
+
+    fn delivered(&mut self, id: PacketId) {
+        if let Some(origin) = self.window.finished(id) {
+            self.refusals.remove(&origin.number);
+            self.bare_gaps.remove(&origin.number);
+            self.status.send_modify(|status| status.acknowledged += 1);
+            self.step(Step::Done(origin.number));
+        }
+    }
+}

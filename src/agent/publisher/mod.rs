@@ -1,0 +1,337 @@
+//! From the log to the broker: connects, gives the session what it wants, and brings acknowledgements back.
+//!
+//! ```text
+//!  waiting ──▶ connecting ──▶ connected ──┐        on each connection: status, metas, then the log
+//!     ▲            │ refused, failed      │ link lost, refused
+//!     └────────────┴──────────────────────┘        full jitter; a list of brokers in order of preference
+//! ```
+//!
+//! The only place that sees spool, encode and net together. Invariants: what is sent comes from the log and stays
+//! there until the broker has it; after every CONNACK the log is read again from the first message that is not
+//! done, so that what was in flight goes out again in its order (R6) or, in a new session, as new (R7); what the
+//! rules of "Exactly once" want durable first is durable before the session is told to go on.
+
+mod backlog;
+mod brokers;
+mod events;
+mod link;
+mod options;
+mod side;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+use super::log::{Ended, Log, SessionStep, Step};
+use super::source::Meta;
+use crate::config::{self, BrokerUrl};
+use crate::encode;
+use crate::mqtt::reconnect::{Backoff, Failure};
+use crate::mqtt::{QoS, Session};
+use crate::net::{ConnectError, Dialer, Target};
+use crate::os::clock;
+use crate::reading::Timestamp;
+use crate::status::{self, LinkState};
+
+use brokers::Brokers;
+use side::Side;
+use window::Window;
+
+/// Most messages of QoS 1 and 2 that are in flight, whatever a broker allows (R2).
+pub const IN_FLIGHT_MAX: u16 = 1024;
+/// How long a clean stop may take for what is still in the log.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a clean stop may take for `stopped` and DISCONNECT.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// Who owns the publisher's durable values in the log.
+const OWNER_OF_VALUES: &str = "publisher";
+/// Durable value: the meta topics that hold something at the broker, as a JSON list.
+const METAS: &str = "metas";
+/// Durable value: whose the session is.
+const SESSION_OWNER: &str = "session-owner";
+
+/// What the publisher needs to know.
+pub struct Setup {
+    /// The way to the broker.
+    pub mqtt: config::Mqtt,
+    /// The agent's id.
+    pub agent: String,
+    /// Names of the sources that are configured.
+    pub sources: Vec<String>,
+    /// See `buffer.replay_rate`.
+    pub replay_rate: u32,
+}
+
+/// See the head of this file.
+pub struct Publisher {
+    setup: Setup,
+    log: Log,
+    metas: mpsc::Receiver<Meta>,
+    status: watch::Sender<status::Mqtt>,
+    session: Session,
+    window: Window,
+    side: Side,
+    brokers: Brokers,
+    backoff: Backoff,
+    routes: backlog::Routes,
+    rate: backlog::Rate,
+    dialer: Dialer,
+    /// How often a message was refused for now.
+    refusals: BTreeMap<u64, u8>,
+    /// Gaps that were refused with their sources, and are said once more without.
+    bare_gaps: BTreeSet<u64>,
+    /// What became of messages since the log was told last.
+    steps: Vec<Step>,
+    /// Running number of the last step.
+    steps_given: u64,
+    /// The session is not to be trusted any more (R9); the log does not know yet.
+    distrusted: bool,
+    /// The list of published metas is another one; the log does not know yet.
+    metas_changed: bool,
+    /// The next CONNECT has Clean Start.
+    clean: bool,
+    /// Whose the session is; see [`Publisher::owner_of_session`].
+    owner: Option<String>,
+}
+
+/// How a connection ended.
+enum End {
+    /// The agent stops, and `stopped` was said as far as could be.
+    Stopped,
+    /// Another attempt is due.
+    Lost { failure: Failure, why: String },
+}
+
+impl Publisher {
+    /// A publisher that has not connected yet.
+    pub fn new(
+        setup: Setup,
+        log: Log,
+        metas: mpsc::Receiver<Meta>,
+        in_flight_bytes: usize,
+    ) -> (Self, watch::Receiver<status::Mqtt>) {
+        let (status, shown) = watch::channel(status::Mqtt { state: LinkState::Connecting, ..status::Mqtt::default() });
+        let backoff = Backoff::new(setup.mqtt.reconnect_min, setup.mqtt.reconnect_max);
+        let publisher = Self {
+            session: Session::new(IN_FLIGHT_MAX, in_flight_bytes),
+            window: Window::default(),
+            side: Side::new(&setup),
+            brokers: Brokers::new(&setup.mqtt),
+            backoff,
+            routes: backlog::Routes::default(),
+            rate: backlog::Rate::new(setup.replay_rate),
+            dialer: Dialer::new(),
+            refusals: BTreeMap::new(),
+            bare_gaps: BTreeSet::new(),
+            steps: Vec::new(),
+            steps_given: 0,
+            distrusted: false,
+            metas_changed: false,
+            clean: false,
+            owner: None,
+            setup,
+            log,
+            metas,
+            status,
+        };
+        (publisher, shown)
+    }
+
+    /// Connects and publishes until `stop` says so.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        if let Err(error) = self.lives(&mut stop).await {
+            error!("nothing is published any more: {error}");
+        }
+    }
+
+    /// Connection after connection.
+    async fn lives(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
+        self.restore().await?;
+        while !*stop.borrow() {
+            let end = self.attempt(stop).await;
+            self.tell_log().await?;
+            let end = end?;
+            let (failure, why) = match end {
+                End::Stopped => break,
+                End::Lost { failure, why } => (failure, why),
+            };
+            let pause = self.backoff.next(failure, random());
+            self.shown(LinkState::Waiting, |status| status.last_error = Some(why));
+            info!("next attempt to connect in {:.1} s", pause.as_secs_f64());
+            tokio::select! {
+                () = stopped(stop) => {}
+                () = self.idle(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the broker may still know of an earlier process.
+    async fn restore(&mut self) -> Result<(), Ended> {
+        for (key, value) in self.log.values(OWNER_OF_VALUES).await? {
+            match key.as_str() {
+                METAS => self.side.remember(&value),
+                SESSION_OWNER => self.owner = String::from_utf8(value).ok(),
+                _ => {}
+            }
+        }
+        let at = self.log.session(SessionStep::Look).await?;
+        self.clean = at.clean;
+        let mut sent = Vec::new();
+        let mut from = at.done_below;
+        while from < at.sent_below {
+            let Ok(chunk) = self.log.read(from).await?.await else { return Err(Ended) };
+            from = chunk.next;
+            let items = self.items(&chunk);
+            let may_be_sent =
+                items.iter().filter(|item| item.origin.number < at.sent_below && item.qos != QoS::AtMostOnce);
+            sent.extend(may_be_sent.map(|item| (window::packet_id(item.origin.number), item.qos)));
+            if chunk.entries.is_empty() {
+                break;
+            }
+        }
+        let released: Vec<_> = at.released.iter().map(|&number| window::packet_id(number)).collect();
+        self.session.restore(&released, &sent);
+        Ok(())
+    }
+
+    /// Waits, and goes on taking metas, so that no source waits for the broker.
+    async fn idle(&mut self, pause: Duration) {
+        let until = tokio::time::Instant::from_std(clock::instant(clock::now() + pause));
+        while let Ok(Some(meta)) = tokio::time::timeout_at(until, self.metas.recv()).await {
+            self.side.meta(&meta);
+        }
+        tokio::time::sleep_until(until).await;
+    }
+
+    /// One connection, from dialling to its end.
+    async fn attempt(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, Ended> {
+        let Some((url, version)) = self.brokers.current() else {
+            return Ok(End::Lost { failure: Failure::Network, why: "no broker is configured".into() });
+        };
+        self.shown(LinkState::Connecting, |status| status.broker = Some(url.to_string()));
+        let options = match options::options(&self.setup, version, self.log.boot()).await {
+            Ok(options) => options,
+            Err(why) => {
+                error!("{why}");
+                return Ok(End::Lost { failure: Failure::Network, why });
+            }
+        };
+        let clean_start = self.prepare(&url).await?;
+        let target = Target::new(&self.setup.mqtt, &url, options::credentials().as_deref());
+        let limit = self.setup.mqtt.connect_timeout;
+        let outcome = tokio::select! {
+            outcome = self.dialer.connect(&target, &mut self.session, &options, clean_start, limit) => outcome,
+            () = stopped(stop) => {
+                self.session.disconnected();
+                return Ok(End::Stopped);
+            }
+        };
+        match outcome {
+            Ok((connection, connected)) => {
+                self.brokers.connected();
+                let began = clock::now();
+                let end = self.serve(connection, &connected, &url, version, stop).await;
+                self.session.disconnected();
+                self.backoff.stood(clock::now().saturating_sub(began));
+                let end = end?;
+                if let End::Lost { why, .. } = &end {
+                    warn!("connection to {url} lost: {why}");
+                }
+                Ok(end)
+            }
+            Err(error) => {
+                self.refused(&url, &error);
+                Ok(End::Lost { failure: error.failure(), why: error.to_string() })
+            }
+        }
+    }
+
+    /// Before CONNECT: whether it has Clean Start, and what must be durable for that (R7, R9).
+    async fn prepare(&mut self, url: &BrokerUrl) -> Result<bool, Ended> {
+        let owner = self.owner_of_session(url);
+        if self.owner.as_ref().is_some_and(|other| *other != owner) {
+            info!("the session so far belongs to another broker or client id: {url} starts with a new one");
+            self.distrusted = true;
+        }
+        if std::mem::take(&mut self.distrusted) {
+            self.clean = self.log.session(SessionStep::Distrust).await?.clean;
+        }
+        if !self.clean {
+            self.log.session(SessionStep::Connecting).await?;
+        }
+        Ok(self.clean)
+    }
+
+    /// Whose the session is: delivery state counts for one broker and one client id only.
+    fn owner_of_session(&self, url: &BrokerUrl) -> String {
+        let mqtt = &self.setup.mqtt;
+        let place = if mqtt.urls_share_session { "cluster".to_owned() } else { url.to_string() };
+        format!("{place} {}", mqtt.client_id)
+    }
+
+    /// Keeps a durable value. Without it a meta stays too long at the broker, or a session is started anew.
+    async fn keep(&self, key: &str, value: Vec<u8>) {
+        if let Err(why) = self.log.set_value(OWNER_OF_VALUES, key.to_owned(), Some(value)).await {
+            warn!("{key} can't be kept: {why}");
+        }
+    }
+
+    /// Hands over what became of messages.
+    async fn tell_log(&mut self) -> Result<(), Ended> {
+        if std::mem::take(&mut self.metas_changed) {
+            self.keep(METAS, self.side.published()).await;
+        }
+        if self.steps.is_empty() {
+            return Ok(());
+        }
+        self.log.steps(std::mem::take(&mut self.steps), self.steps_given).await
+    }
+
+    fn refused(&mut self, url: &BrokerUrl, error: &ConnectError) {
+        let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        if self.brokers.failed(error) {
+            warn!("{url} refuses MQTT 5, from now on 3.1.1 is used there: {error}");
+        } else {
+            warn!("no connection to {url}: {error}{hint}");
+        }
+    }
+
+    fn shown(&self, state: LinkState, change: impl FnOnce(&mut status::Mqtt)) {
+        self.status.send_modify(|status| {
+            if status.state != state {
+                status.state = state;
+                status.since = Some(Timestamp(clock::wall_ns()).rfc3339());
+            }
+            status.in_flight = self.session.in_flight() as u64;
+            change(status);
+        });
+    }
+
+    fn online(&self, state: &str) -> Vec<u8> {
+        encode::status(state, env!("CARGO_PKG_VERSION"), self.log.boot(), Timestamp(clock::wall_ns()))
+    }
+}
+
+/// Waits until the agent is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same as one that says so.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Jitter needs no secrecy. Without a source of randomness (an early boot) the clock has to do.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => clock::wall_ns().unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15),
+    }
+}
+
+/// A route that came back from the log.
+type SharedRoute = Arc<encode::Route>;

@@ -1,0 +1,138 @@
+//! What is said beside the log: status and metas. Retained, QoS 1, without `seq`, sent anew after each CONNACK,
+//! before the first reading.
+//!
+//! Owns the list of meta topics that the broker holds for this agent; it is durable, so that a source that was
+//! removed while the agent was down still loses its meta. Identifiers are from 49152 on (R2).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::super::source::Meta;
+use super::Setup;
+use crate::config::Template;
+use crate::mqtt::PacketId;
+
+/// First identifier of what is published outside the log.
+const FIRST_ID: u16 = 49_152;
+
+/// A message outside the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+}
+
+/// See the head of this file.
+pub(super) struct Side {
+    meta_topic: Option<Template>,
+    status_topic: Option<String>,
+    /// Metas of all sources that have started, by topic.
+    metas: BTreeMap<String, Vec<u8>>,
+    /// Topics of the sources that are configured, started or not.
+    configured: BTreeSet<String>,
+    /// Meta topics that hold something at the broker.
+    published: BTreeSet<String>,
+    queue: VecDeque<Notice>,
+    sent: BTreeMap<PacketId, Notice>,
+    next_id: u16,
+}
+
+impl Side {
+    pub(super) fn new(setup: &Setup) -> Self {
+        let topics = &setup.mqtt.topics;
+        let configured = topics.meta.iter().flat_map(|t| setup.sources.iter().map(|s| t.for_source(s))).collect();
+        Self {
+            meta_topic: topics.meta.clone(),
+            status_topic: topics.status.as_ref().map(|topic| topic.as_str().to_owned()),
+            metas: BTreeMap::new(),
+            configured,
+            published: BTreeSet::new(),
+            queue: VecDeque::new(),
+            sent: BTreeMap::new(),
+            next_id: FIRST_ID,
+        }
+    }
+
+    /// What [`Side::published`] gave in an earlier process. What can't be read is forgotten: metas are said again.
+    pub(super) fn remember(&mut self, value: &[u8]) {
+        self.published = serde_json::from_slice(value).unwrap_or_default();
+    }
+
+    /// The list as a durable value.
+    pub(super) fn published(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.published).unwrap_or_default()
+    }
+
+    /// A source says what it measures.
+    pub(super) fn meta(&mut self, meta: &Meta) {
+        let Some(template) = &self.meta_topic else { return };
+        let topic = template.for_source(&meta.source);
+        let before = self.metas.insert(topic.clone(), meta.payload.clone());
+        if before.as_ref() != Some(&meta.payload) {
+            self.queue.retain(|notice| notice.topic != topic);
+            self.queue.push_back(Notice { topic, payload: meta.payload.clone() });
+        }
+    }
+
+    /// The agent's state for the status topic.
+    pub(super) fn status(&mut self, payload: Vec<u8>) {
+        if let Some(topic) = self.status_topic.clone() {
+            self.queue.push_back(Notice { topic, payload });
+        }
+    }
+
+    /// A new connection stands: everything is said again.
+    pub(super) fn connected(&mut self, status: Vec<u8>) {
+        self.queue.clear();
+        self.sent.clear();
+        self.status(status);
+        let gone: Vec<_> = self.published.difference(&self.configured).cloned().collect();
+        self.queue.extend(gone.into_iter().map(|topic| Notice { topic, payload: Vec::new() }));
+        self.queue.extend(
+            self.metas.iter().map(|(topic, payload)| Notice { topic: topic.clone(), payload: payload.clone() }),
+        );
+    }
+
+    /// The next one to send, and its identifier.
+    pub(super) fn front(&mut self) -> Option<(PacketId, &Notice)> {
+        let notice = self.queue.front()?;
+        let mut id = PacketId::new(self.next_id)?;
+        // There are far fewer notices than identifiers.
+        while self.sent.contains_key(&id) {
+            self.next_id = self.next_id.checked_add(1).unwrap_or(FIRST_ID);
+            id = PacketId::new(self.next_id)?;
+        }
+        Some((id, notice))
+    }
+
+    /// The front was given to the session.
+    pub(super) fn sent(&mut self, id: PacketId) {
+        if let Some(notice) = self.queue.pop_front() {
+            self.sent.insert(id, notice);
+        }
+        self.next_id = self.next_id.checked_add(1).unwrap_or(FIRST_ID);
+    }
+
+    /// The front can't be sent at all.
+    pub(super) fn drop_front(&mut self) -> Option<Notice> {
+        self.queue.pop_front()
+    }
+
+    /// An acknowledgement with this identifier. Gives what it was for, and whether [`Side::published`] changed.
+    pub(super) fn acknowledged(&mut self, id: PacketId, accepted: bool) -> Option<(Notice, bool)> {
+        let notice = self.sent.remove(&id)?;
+        let is_meta = Some(&notice.topic) != self.status_topic.as_ref();
+        let changed = accepted
+            && is_meta
+            && if notice.payload.is_empty() {
+                self.published.remove(&notice.topic)
+            } else {
+                self.published.insert(notice.topic.clone())
+            };
+        Some((notice, changed))
+    }
+
+    /// Nothing waits to be sent or acknowledged.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.sent.is_empty()
+    }
+}

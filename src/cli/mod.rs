@@ -1,0 +1,112 @@
+//! The command line: what can be typed, and what it does. Results go to stdout, all else to stderr.
+
+mod check;
+mod run;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Wrong usage (`EX_USAGE` of sysexits).
+const USAGE: u8 = 64;
+/// Wrong configuration (`EX_CONFIG` of sysexits).
+const CONFIG: u8 = 78;
+/// Where the package puts the configuration.
+const DEFAULT_FILE: &str = crate::os::places::PACKAGED;
+
+/// Reads sensors through sandboxed plugins, keeps every reading in a log on disk until an MQTT broker has
+/// acknowledged it.
+#[derive(Parser)]
+#[command(name = "outstation", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 64 wrong usage, 78 wrong configuration.")]
+struct Cli {
+    /// The configuration; drop-ins are read from the folder NAME.d beside NAME.toml
+    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent: read the sources, keep the readings, publish them; logs to stderr
+    Run,
+    /// Read the whole configuration and let the plugins check theirs; touches no device and no network
+    Check(check::Options),
+    /// How the running agent is: broker, buffer, sources
+    Status(status::Options),
+    /// Compile a component to what this machine runs (started by the agent itself)
+    #[command(hide = true)]
+    CompilePlugin {
+        /// As the agent gives them
+        arguments: Vec<OsString>,
+    },
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
+        Command::Run => run::run(&cli.config, cli.color),
+        Command::Check(options) => check::check(&cli.config, &options, cli.color),
+        Command::Status(options) => status::status(&cli.config, &options),
+        Command::CompilePlugin { arguments } => compile(&arguments),
+    }
+}
+
+/// Help and version are results; everything else that the parser says is wrong usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be said where stderr or stdout is gone.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn compile(arguments: &[OsString]) -> ExitCode {
+    match crate::plugin::compile_child(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A line to stderr; a closed stderr is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+impl Color {
+    /// `NO_COLOR` (no-color.org), a dumb terminal and a pipe get none, unless `--color` says otherwise.
+    fn wanted(self, stream: &impl IsTerminal) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        }
+    }
+}

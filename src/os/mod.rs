@@ -1,0 +1,6 @@
+//! What the operating system gives: clocks, files, places, signals. Each thin.
+
+pub mod clock;
+pub mod files;
+pub mod places;
+pub mod signals;

@@ -1,0 +1,170 @@
+//! Where things are (INTERFACE section 1): the configuration's files, and the defaults that depend on them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use crate::config::{Environment, Input};
+
+/// Where the package puts the configuration; its folders follow the file system hierarchy, those of any other
+/// file lie beside it.
+pub const PACKAGED: &str = "/etc/outstation/agent.toml";
+
+/// Most bytes of one configuration file. What is larger was not written by a person.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// A file that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {reason}", path = path.display())]
+pub struct Unreadable {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// Everything that one configuration consists of: the main file, then its drop-ins in name order.
+#[derive(Debug)]
+pub struct Files {
+    /// The main file, absolute.
+    pub main: PathBuf,
+    /// What was read.
+    pub inputs: Vec<Input>,
+    /// What could not be.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Reads `file` and the drop-ins beside it.
+pub fn read(file: &Path) -> Files {
+    let main = absolute_file(file);
+    let (mut inputs, mut unreadable) = (Vec::new(), Vec::new());
+    let drop_ins = drop_ins(&main).unwrap_or_else(|error| {
+        unreadable.push(error);
+        Vec::new()
+    });
+    for path in std::iter::once(main.clone()).chain(drop_ins) {
+        match text(&path) {
+            Ok(text) => inputs.push(Input { path, text }),
+            Err(reason) => unreadable.push(Unreadable { path, reason }),
+        }
+    }
+    Files { main, inputs, unreadable }
+}
+
+/// `<stem>.d/*.toml` beside the main file, in name order. A folder that is not there holds none.
+fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, Unreadable> {
+    let folder = main.with_extension("d");
+    let failed = |error: &io::Error| Unreadable { path: folder.clone(), reason: error.to_string() };
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| failed(&error))?.path();
+        // Editors leave hidden copies behind; they are nobody's configuration.
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(format!("it has {length} bytes, and a configuration has {FILE_BYTES_MAX} at most"));
+    }
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes)
+        .map_err(|error| format!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+}
+
+/// What the configuration's defaults depend on.
+pub fn environment(main: &Path) -> Environment {
+    let packaged = main == Path::new(PACKAGED);
+    let beside = main.parent().unwrap_or(Path::new("/"));
+    let default = |name: &str, packaged_path: &str, other: &str| match env::var_os(name) {
+        Some(path) if !path.is_empty() => absolute(path),
+        _ if packaged => PathBuf::from(packaged_path),
+        _ => beside.join(other),
+    };
+    let plugin_dirs = match env::var_os("OUTSTATION_PLUGIN_DIRS") {
+        Some(dirs) if !dirs.is_empty() => env::split_paths(&dirs).map(|dir| absolute(dir.into())).collect(),
+        _ if packaged => vec!["/usr/local/lib/outstation/plugins".into(), "/usr/lib/outstation/plugins".into()],
+        _ => vec![beside.join("plugins")],
+    };
+    Environment {
+        host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        default_data_dir: default("OUTSTATION_DATA_DIR", "/var/lib/outstation", "data"),
+        default_plugin_dirs: plugin_dirs,
+    }
+}
+
+/// Relative paths in variables count from the working folder, as a shell's user expects.
+fn absolute(path: OsString) -> PathBuf {
+    std::path::absolute(&path).unwrap_or_else(|_| path.into())
+}
+
+/// The plugin `name` in the first folder that has it.
+pub fn plugin(dirs: &[PathBuf], name: &str) -> Option<PathBuf> {
+    dirs.iter().map(|dir| dir.join(format!("{name}.wasm"))).find(|path| path.is_file())
+}
+
+/// Where the agent that runs on `main` listens for its operator.
+pub fn control_socket(main: &Path) -> PathBuf {
+    match env::var_os("OUTSTATION_SOCKET") {
+        Some(path) if !path.is_empty() => absolute(path),
+        _ if main == Path::new(PACKAGED) => "/run/outstation/control.sock".into(),
+        _ => main.parent().unwrap_or(Path::new("/")).join("data/control.sock"),
+    }
+}
+
+/// A file as named on the command line.
+pub fn absolute_file(file: &Path) -> PathBuf {
+    std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())
+}
+
+/// Where compiled plugins are kept.
+pub fn plugin_cache(data_dir: &Path) -> PathBuf {
+    data_dir.join("cache")
+}
+
+/// This program, to start it again as a compiler. Also after its file was replaced by an upgrade.
+pub fn program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_ins_come_in_name_order_and_hidden_copies_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("agent.toml");
+        fs::write(&main, "").unwrap();
+        fs::create_dir(folder.path().join("agent.d")).unwrap();
+        for name in ["20-b.toml", "10-a.toml", ".10-a.toml.swp.toml", "notes.txt"] {
+            fs::write(folder.path().join("agent.d").join(name), "").unwrap();
+        }
+        let files = read(&main);
+        let names: Vec<_> = files.inputs.iter().map(|i| i.path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["agent.toml", "10-a.toml", "20-b.toml"]);
+        assert!(files.unreadable.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("agent.toml");
+        let files = read(&main);
+        assert_eq!(files.unreadable.len(), 1);
+        assert!(files.unreadable[0].to_string().contains("agent.toml: No such file"), "{}", files.unreadable[0]);
+        fs::write(&main, b"id = \"\xff\"").unwrap();
+        assert!(read(&main).unreadable[0].to_string().ends_with("it is not UTF-8 from byte 6 on"));
+    }
+}
