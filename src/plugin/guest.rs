@@ -291,3 +291,18 @@ fn no_store() -> StateError {
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_flood_is_dropped_and_counted() {
+        let mut gate = LogGate::default();
+        let written = (0..1000).filter(|_| gate.admit(7).0).count();
+        assert_eq!(written, LOG_LINES_MAX as usize);
+        // The next second says how many there were, once.
+        assert_eq!(gate.admit(8), (true, 1000 - u64::from(LOG_LINES_MAX)));
+        assert_eq!(gate.admit(8), (true, 0));
+    }
+}
