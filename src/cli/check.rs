@@ -1,12 +1,11 @@
 //! `outstation check`: everything that can be known of a configuration without a device or a network.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{CONFIG, Color, say};
+use super::{CONFIG, Color, result, say};
 use crate::agent;
 use crate::config::{self, Colour, Diagnostic, Loaded};
 use crate::os::places;
@@ -88,27 +87,23 @@ pub(super) fn check(file: &Path, options: &Options, color: Color) -> ExitCode {
 }
 
 fn report(loaded: &Loaded, options: &Options, color: Color) {
-    let mut out = std::io::stdout().lock();
-    // A closed pipe is no reason to fail: who reads no further knows enough.
-    let _ = if options.json {
+    let valid = loaded.settings.is_some();
+    let in_force = || loaded.origins.listing();
+    if options.json {
         let diagnostics: Vec<_> = loaded.diagnostics.iter().map(config::to_json).collect();
-        let in_force = options.show.then(|| config::listing_json(&loaded.origins.listing()));
-        let valid = loaded.settings.is_some();
-        let document = match in_force {
+        let document = match options.show.then(|| config::listing_json(&in_force())) {
             Some(in_force) => json!({ "valid": valid, "diagnostics": diagnostics, "in_force": in_force }),
             None => json!({ "valid": valid, "diagnostics": diagnostics }),
         };
-        writeln!(out, "{document}")
-    } else {
-        say_all(&loaded.diagnostics, color);
-        if options.show {
-            write!(out, "{}", config::render_listing(&loaded.origins.listing()))
-        } else if loaded.settings.is_some() {
-            writeln!(out, "the configuration is valid")
-        } else {
-            Ok(())
-        }
-    };
+        result(&format!("{document}\n"));
+        return;
+    }
+    say_all(&loaded.diagnostics, color);
+    if options.show {
+        result(&config::render_listing(&in_force()));
+    } else if valid {
+        result("the configuration is valid\n");
+    }
 }
 
 /// Diagnostics to stderr.

@@ -50,6 +50,8 @@ enum Command {
     Check(check::Options),
     /// How the running agent is: broker, buffer, sources
     Status(status::Options),
+    /// The JSON schema of the configuration file, for editors
+    Schema,
     /// Compile a component to what this machine runs (started by the agent itself)
     #[command(hide = true)]
     CompilePlugin {
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Run => run::run(&cli.config, cli.color),
         Command::Check(options) => check::check(&cli.config, &options, cli.color),
         Command::Status(options) => status::status(&cli.config, &options),
+        Command::Schema => result(&format!("{:#}\n", crate::config::json_schema())),
         Command::CompilePlugin { arguments } => compile(&arguments),
     }
 }
@@ -90,6 +93,12 @@ fn compile(arguments: &[OsString]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A result to stdout. Who reads no further knows enough: a closed pipe is no failure.
+fn result(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 /// A line to stderr; a closed stderr is no reason to fail.

@@ -1,11 +1,10 @@
 //! `outstation status`: the running agent at a glance.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::say;
+use super::{result, say};
 use crate::control::{self, Answer, Question};
 use crate::os::places;
 use crate::status::{LinkState, SourceState, Status};
@@ -36,9 +35,7 @@ pub(super) fn status(file: &Path, options: &Options) -> ExitCode {
             ));
         }
     };
-    // A closed pipe is no reason to fail.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    result(&text)
 }
 
 fn fail(why: &str) -> ExitCode {
