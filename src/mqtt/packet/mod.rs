@@ -114,6 +114,12 @@ impl PacketId {
     }
 }
 
+impl From<NonZeroU16> for PacketId {
+    fn from(value: NonZeroU16) -> Self {
+        Self(value)
+    }
+}
+
 impl fmt::Display for PacketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -73,6 +73,11 @@ impl Incoming {
         self.entries.insert(id, Entry { qos: QoS::ExactlyOnce, state: State::Known, live: false });
     }
 
+    /// Some identifier of QoS 2 is remembered.
+    pub(super) fn has_qos_2(&self) -> bool {
+        self.entries.values().any(|entry| entry.qos == QoS::ExactlyOnce)
+    }
+
     /// A PUBLISH of QoS 1 or 2 came.
     pub(super) fn arrived(&mut self, id: PacketId, qos: QoS, receive_maximum: u16) -> Arrival {
         let known = self.entries.get(&id).copied();

@@ -29,6 +29,8 @@ mod timers;
 mod window;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tests;
 
 pub use event::{Connected, Event, Message, ProtocolError, PublishError, Refused, RequestError, Timeout};
@@ -286,6 +288,14 @@ impl Session {
     /// How many outgoing exchanges of QoS 1 and 2 are not over.
     pub fn in_flight(&self) -> usize {
         self.window.count()
+    }
+
+    /// Something is remembered that would do harm in a session that is not the old one: PUBRECs that came, or
+    /// identifiers of incoming QoS 2 messages. If the CONNACK to a CONNECT without Clean Start is then never seen, the
+    /// server may have begun a new session behind our back: the next one that is said to be present is not to be
+    /// trusted, in the same process too (R7 of DESIGN.md).
+    pub fn has_qos_2_state(&self) -> bool {
+        self.window.has_exchanges() || self.incoming.has_qos_2()
     }
 
     /// "PUBREC of `id` is durable": PUBREL may go out. It does so when those before it did. [MQTT-4.6.0-4]

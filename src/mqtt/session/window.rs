@@ -131,6 +131,11 @@ impl Window {
             || self.slot(self.exchanges.first).is_some_and(|slot| slot.state == State::Released)
     }
 
+    /// PUBREC came for something that is not over.
+    pub(super) fn has_exchanges(&self) -> bool {
+        self.exchanges.count > 0
+    }
+
     /// Bytes of the PUBLISH packets in flight, as far as they are known.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
