@@ -1,0 +1,81 @@
+//! The buffer has a size, and what goes is named.
+
+use crate::harness::{Broker, Checker, GAPS_TOPIC, SOON, STATUS_TOPIC, Site, config, wait_until};
+
+/// The topic of the source that fills the buffer.
+const WIDE_TOPIC: &str = "outstation/press-7/wide";
+
+/// Bytes of all files below `folder`.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+        Ok(data) => data.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// F-7, F-8, F-9: a long outage, the smallest buffer. The oldest go, a gap says which, the rest is complete.
+#[tokio::test]
+async fn the_oldest_go_and_a_gap_says_so() {
+    const MAX: u64 = 1 << 20;
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    broker.down().await;
+    let rest = "[buffer]\nmax_size = \"1MiB\"\n\n[source.wide]\nplugin = \"wide\"\nevery = \"10ms\"\n";
+    let site = Site::new(&config(&broker.url(), rest), &["wide"]);
+    let agent = site.start();
+    // Twice what the buffer holds has gone.
+    let status = site.status_until(|status| status["buffer"]["dropped"].as_u64() > Some(2 * MAX / 4096)).await;
+    assert_eq!(status["buffer"]["max_bytes"], MAX);
+    assert!(status["buffer"]["bytes"].as_u64() <= Some(MAX), "{status}");
+    assert!(bytes_below(&site.path("data/spool")) <= MAX, "all files of the buffer together");
+
+    let subscribed = checker.subscribed();
+    broker.up().await;
+    checker.subscribed_again(subscribed).await;
+    wait_until("a gap is published", SOON, || checker.count(GAPS_TOPIC) > 0).await;
+    let so_far = checker.count(WIDE_TOPIC);
+    checker.wait_count(WIDE_TOPIC, so_far + 50, SOON).await;
+    assert!(bytes_below(&site.path("data/spool")) <= MAX, "all files of the buffer together");
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+
+    let gaps = checker.of(GAPS_TOPIC);
+    for message in &gaps {
+        let gap = &message.json["gap"];
+        assert_eq!(gap["reason"], "buffer-full", "{gap}");
+        // A gap that was dropped before it was delivered is among the messages, and belongs to no source.
+        assert!(gap["sources"]["wide"].as_u64() <= gap["messages"].as_u64() && gap["sources"]["wide"] != 0, "{gap}");
+        assert!(gap["from"].as_str() <= gap["to"].as_str() && gap["from"].is_string(), "{gap}");
+        assert_eq!(message.qos, 1);
+    }
+    let oldest = gaps.iter().filter_map(|message| message.json["gap"]["first"].as_u64()).min();
+    assert_eq!(oldest, Some(1), "the oldest went first: {gaps:#?}");
+    let first_kept = checker.of(WIDE_TOPIC).first().and_then(|message| message.json["seq"].as_u64()).expect("readings");
+    assert!(gaps.iter().all(|message| message.json["gap"]["last"].as_u64() < Some(first_kept)), "only the oldest went");
+}
+
+/// F-8: the same with `drop-newest`: what was there stays.
+#[tokio::test]
+async fn the_newest_go_where_that_is_asked_for() {
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    broker.down().await;
+    let rest = "[buffer]\nmax_size = \"1MiB\"\nwhen_full = \"drop-newest\"\n\n[source.wide]\nplugin = \"wide\"\nevery = \"10ms\"\n";
+    let site = Site::new(&config(&broker.url(), rest), &["wide"]);
+    let agent = site.start();
+    site.status_until(|status| status["buffer"]["dropped"].as_u64() > Some(100)).await;
+    let subscribed = checker.subscribed();
+    broker.up().await;
+    checker.subscribed_again(subscribed).await;
+    wait_until("a gap is published", SOON, || checker.count(GAPS_TOPIC) > 0).await;
+    let so_far = checker.count(WIDE_TOPIC);
+    checker.wait_count(WIDE_TOPIC, so_far + 50, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_eq!(checker.of(WIDE_TOPIC)[0].json["seq"], 1, "the oldest stayed");
+}

@@ -1,0 +1,25 @@
+//! End to end: a real broker (mosquitto), a real agent, and a subscriber that is not ours.
+//!
+//! Each module is one promise of the contract; the harness says how broker, agent and subscriber are run. Tests name
+//! the field cases that they cover as F-n.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that can not go on has failed, and says why"
+)]
+
+mod bad_input;
+mod contract;
+mod crash;
+mod full;
+mod harness;
+mod isolation;
+mod outage;
+mod program;
+mod protocol;
+mod shutdown;
+mod tls;

@@ -1,0 +1,133 @@
+//! The broker goes away and comes back: no number is missing.
+
+use std::time::Duration;
+
+use crate::harness::{
+    Broker, Checker, Gate, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, pass, random, wait_until,
+};
+
+/// How long the broker is away.
+const OUTAGE: Duration = Duration::from_secs(2);
+
+/// The readings of an outage came as well: between one reading and the next there is never more than `most`.
+fn assert_no_silence(checker: &Checker, most: Duration) {
+    let times: Vec<jiff::Timestamp> = checker
+        .of(STEADY_TOPIC)
+        .iter()
+        .map(|message| message.json["time"].as_str().and_then(|time| time.parse().ok()).expect("a time"))
+        .collect();
+    let longest = times.windows(2).map(|pair| pair[1].duration_since(pair[0])).max().expect("two readings");
+    assert!(longest.unsigned_abs() < most, "nothing was taken for {longest:?}");
+}
+
+/// F-2, F-3, F-9, F-18: the session is resumed, what was in flight is sent again, the backlog follows in order.
+#[tokio::test]
+async fn a_broker_that_stops_and_comes_back_misses_nothing() {
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let site = Site::new(&config(&broker.url(), STEADY), &["steady"]);
+    let agent = site.start();
+    for round in 1..=3 {
+        checker.wait_count(STEADY_TOPIC, round * 10, SOON).await;
+        broker.down().await;
+        pass(OUTAGE).await;
+        broker.up().await;
+    }
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 3 * 20 + 10, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_no_silence(&checker, Duration::from_secs(1));
+    assert_eq!(checker.look(|seen| seen.ledger.boots()), [1], "one agent all the time");
+}
+
+/// F-17: the broker has forgotten the session; what was not acknowledged is sent as new, status and metas come again.
+#[tokio::test]
+async fn a_broker_that_comes_back_wiped_misses_nothing() {
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.open().await;
+    let site = Site::new(&config(&gate.url(), STEADY), &["steady"]);
+    let agent = site.start();
+    for round in 1..=2 {
+        checker.wait_count(STEADY_TOPIC, round * 10, SOON).await;
+        let subscribed = checker.subscribed();
+        gate.shut().await;
+        broker.down().await;
+        broker.wipe();
+        broker.up().await;
+        // A broker without memory drops what nobody listens to: the subscriber comes first.
+        checker.subscribed_again(subscribed).await;
+        pass(OUTAGE).await;
+        gate.open().await;
+    }
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 30, SOON).await;
+    let kept = crate::harness::checker::retained(broker.address()).await;
+    assert_eq!(kept[STATUS_TOPIC].json["state"], "online");
+    assert!(kept.contains_key("outstation/press-7/steady/meta"));
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_no_silence(&checker, Duration::from_secs(1));
+}
+
+/// The agent starts first. What it took before there was any broker arrives, from the first number on.
+#[tokio::test]
+async fn an_agent_without_a_broker_waits_for_one() {
+    let mut broker = Broker::new();
+    let mut gate = Gate::before(&broker);
+    let site = Site::new(&config(&gate.url(), STEADY), &["steady"]);
+    let agent = site.start();
+    agent.says(&["connection refused", gate.url().trim_start_matches("mqtt://")]).await;
+    pass(OUTAGE).await;
+
+    broker.up().await;
+    let checker = Checker::start(broker.address()).await;
+    gate.open().await;
+    checker.wait_count(STEADY_TOPIC, 20, SOON).await;
+    let first = checker.of(STEADY_TOPIC)[0].json.clone();
+    assert_eq!((first["boot"].as_u64(), first["seq"].as_u64()), (Some(1), Some(1)));
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_no_silence(&checker, Duration::from_secs(1));
+}
+
+/// F-14, F-19, F-20: the line is cut again and again, in the middle of packets too.
+#[tokio::test]
+async fn a_line_that_is_cut_again_and_again_misses_nothing() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.open().await;
+    let fast = STEADY.replace("100ms", "10ms");
+    let site = Site::new(&config(&gate.url(), &fast), &["steady"]);
+    let agent = site.start();
+    for _ in 0..15 {
+        let so_far = checker.count(STEADY_TOPIC);
+        checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+        pass(Duration::from_millis(random() % 100)).await;
+        gate.shut().await;
+        pass(Duration::from_millis(random() % 200)).await;
+        gate.open().await;
+    }
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 50, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+}
+
+/// F-10: the last reading before a lull does not wait for the next one.
+#[tokio::test]
+async fn a_single_reading_goes_out_at_once() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let slow = STEADY.replace("100ms", "1h");
+    let site = Site::new(&config(&broker.url(), &slow), &["steady"]);
+    let _agent = site.start();
+    wait_until("the reading of the start", SOON, || checker.count(STEADY_TOPIC) == 1).await;
+}
