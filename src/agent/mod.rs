@@ -25,7 +25,7 @@ use crate::config::{Engine, Settings};
 use crate::control::{Answer, Asked, Question, Server};
 use crate::os::places;
 use crate::os::signals::{Request, Signals};
-use crate::plugin::{Compiler, Host, HostOptions};
+use crate::plugin::{Compiler, Host, HostOptions, Trust};
 
 use board::Board;
 use log::Log;
@@ -53,13 +53,18 @@ pub enum StartError {
 
 /// How plugins are compiled and run under these settings.
 pub fn host_options(settings: &Settings) -> HostOptions {
-    HostOptions { engine: settings.agent.engine, ..host_options_in(places::plugin_cache(&settings.agent.data_dir)) }
+    let trust = Trust { mode: settings.agent.plugin_signatures, keys: settings.agent.plugin_keys.clone() };
+    HostOptions {
+        engine: settings.agent.engine,
+        trust,
+        ..host_options_in(places::plugin_cache(&settings.agent.data_dir))
+    }
 }
 
 /// How plugins are compiled and run where there are no settings, with compiled ones in `cache_dir`.
 pub fn host_options_in(cache_dir: PathBuf) -> HostOptions {
     let compiler = Compiler::agent(places::program());
-    HostOptions { engine: Engine::Native, cache_dir, compiler, compile: Default::default() }
+    HostOptions { engine: Engine::Native, cache_dir, trust: Trust::OFF, compiler, compile: Default::default() }
 }
 
 /// Runs the agent until a signal ends it; its operator is answered at `socket`.
@@ -76,6 +81,7 @@ pub async fn run(settings: Settings, socket: &Path, mut signals: Signals) -> Res
             host: host.clone(),
             plugin_dirs: settings.agent.plugin_dirs.clone(),
             agent: settings.agent.id.clone(),
+            topics: settings.mqtt.as_ref().map(|mqtt| mqtt.topics.clone()),
             log: log.clone(),
             metas: metas.clone(),
         };

@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 use super::log::{Lane, Log};
 use super::schedule::Schedule;
 use super::state::PluginState;
-use crate::config;
+use crate::config::{self, Topics};
 use crate::encode::{self, Route};
 use crate::os::{clock, places};
 use crate::plugin::{About, Failure, Host, Instance, SourceSpec, Trigger};
@@ -57,6 +57,8 @@ pub struct Surroundings {
     pub plugin_dirs: Vec<PathBuf>,
     /// The agent's id.
     pub agent: String,
+    /// Topics that the agent itself uses.
+    pub topics: Option<Topics>,
     /// Where batches go, and the plugin's durable values.
     pub log: Log,
     /// Where metas go.
@@ -182,6 +184,12 @@ impl Source {
             // Known before it starts, so that a start that fails can be said of its points.
             self.about = plugin.describe(&spec).await.ok().or(self.about.take());
         }
+        if let Some(point) = self.about.as_ref().and_then(|about| self.colliding_point(about)) {
+            let topic = self.settings.topic.as_str();
+            return Err(End::Hopeless(format!(
+                "its point \"{point}\" would take a topic of the agent: change topic = \"{topic}\""
+            )));
+        }
         let instance = Instance::start(&plugin, &spec).await.map_err(|failure| ended(failure, Duration::ZERO))?;
         self.about = Some(instance.about().clone());
         Ok(instance)
@@ -242,6 +250,13 @@ impl Source {
         self.said_dead = true;
         self.accept(&lane, &batch).await;
         self.tell_meta().await;
+    }
+
+    /// A point whose own topic is one that the agent uses: `meta` under `{base}/{source}/{point}`.
+    fn colliding_point<'a>(&self, about: &'a About) -> Option<&'a str> {
+        let (topics, template) = (self.around.topics.as_ref()?, &self.settings.topic);
+        let mut ids = about.points.iter().map(|point| point.id.as_str());
+        ids.find(|id| topics.takes(&self.settings.name, &template.as_str().replace("{point}", id)))
     }
 
     fn lane(&self, about: &About) -> Lane {

@@ -40,6 +40,14 @@ pub enum LoadError {
         /// What it is.
         reason: String,
     },
+    /// `agent.plugin_signatures` wants a good signature.
+    #[error("{}: not signed: {reason}", file.display())]
+    Signature {
+        /// Which one.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It could not be compiled: it is damaged, too large a task, or the compiler could not be started.
     #[error("{}: cannot be compiled: {reason}", file.display())]
     Compile {

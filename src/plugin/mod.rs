@@ -25,6 +25,7 @@ mod grants;
 mod guest;
 mod instance;
 mod offered;
+mod signature;
 mod spec;
 mod ticker;
 
@@ -46,6 +47,7 @@ pub use engine::Kind as EngineKind;
 pub use failure::{Failure, LoadError};
 pub use grants::{Grants, MissingGrant};
 pub use instance::{Instance, Outcome, Problem, Trigger};
+pub use signature::Trust;
 pub use spec::{SourceSpec, StateFuture, StateStore};
 
 use crate::device::system::Statistics;
@@ -67,6 +69,8 @@ pub struct HostOptions {
     pub engine: EngineKind,
     /// Where compiled components are kept. Made, with access for this user only.
     pub cache_dir: PathBuf,
+    /// Whom plugins have to come from.
+    pub trust: Trust,
     /// What compiles.
     pub compiler: Compiler,
     /// What compiling may take.
@@ -135,8 +139,12 @@ impl Host {
 
     /// Loads a plugin's file: from the cache, where it was compiled before, else a child process compiles it first.
     pub async fn load(&self, file: &Path) -> Result<Plugin, LoadError> {
-        let path = file.to_owned();
-        let read = tokio::task::spawn_blocking(move || digest(&path)).await;
+        let (path, trust) = (file.to_owned(), self.0.options.trust.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let digest = digest(&path)?;
+            trust.check(&path, &digest).map(|()| digest)
+        });
+        let read = read.await;
         let digest = read.map_err(|error| compile_error(file, &error))??;
         let key = Key::new(&digest, self.0.fingerprint);
         let mut loaded = self.0.loaded.lock().await;

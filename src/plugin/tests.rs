@@ -83,8 +83,14 @@ impl Bench {
 }
 
 fn host(engine: EngineKind, cache_dir: PathBuf) -> Host {
-    Host::new(HostOptions { engine, cache_dir, compiler: compiler(), compile: CompileLimits::default() })
-        .expect("a host")
+    Host::new(HostOptions {
+        engine,
+        cache_dir,
+        trust: Trust::OFF,
+        compiler: compiler(),
+        compile: CompileLimits::default(),
+    })
+    .expect("a host")
 }
 
 fn spec() -> SourceSpec {

@@ -24,15 +24,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::log::{Ended, Log, SessionStep, Step};
+use super::log::{self, Ended, Log, SessionStep};
 use super::source::Meta;
 use crate::config::{self, BrokerUrl};
 use crate::encode;
 use crate::mqtt::reconnect::{Backoff, Failure};
-use crate::mqtt::{QoS, Session};
-use crate::net::{ConnectError, Dialer, Target};
+use crate::mqtt::session::Connected;
+use crate::mqtt::{Options, QoS, Reason, Session, Version};
+use crate::net::{ConnectError, Connection, Dialer, Step, Target};
 use crate::os::clock;
 use crate::reading::Timestamp;
 use crate::status::{self, LinkState};
@@ -86,7 +87,7 @@ pub struct Publisher {
     /// Gaps that were refused with their sources, and are said once more without.
     bare_gaps: BTreeSet<u64>,
     /// What became of messages since the log was told last.
-    steps: Vec<Step>,
+    steps: Vec<log::Step>,
     /// Running number of the last step.
     steps_given: u64,
     /// The session is not to be trusted any more (R9); the log does not know yet.
@@ -224,15 +225,15 @@ impl Publisher {
         };
         let clean_start = self.prepare(&url).await?;
         let target = Target::new(&self.setup.mqtt, &url, options::credentials().as_deref());
-        let limit = self.setup.mqtt.connect_timeout;
-        let outcome = tokio::select! {
-            outcome = self.dialer.connect(&target, &mut self.session, &options, clean_start, limit) => outcome,
+        let doubtful = !clean_start && self.session.has_qos_2_state();
+        let dialled = tokio::select! {
+            dialled = self.dial(&target, &options, clean_start) => dialled?,
             () = stopped(stop) => {
                 self.session.disconnected();
                 return Ok(End::Stopped);
             }
         };
-        match outcome {
+        match dialled {
             Ok((connection, connected)) => {
                 self.brokers.connected();
                 let began = clock::now();
@@ -246,10 +247,36 @@ impl Publisher {
                 Ok(end)
             }
             Err(error) => {
+                // R7: a CONNECT without an answer may have begun another session, and the next one would be told that
+                // it is present.
+                self.distrusted |= doubtful && error.step() == Step::Connack;
                 self.refused(&url, &error);
                 Ok(End::Lost { failure: error.failure(), why: error.to_string() })
             }
         }
+    }
+
+    /// Up to CONNACK, with a session that outlives the connection.
+    async fn dial(
+        &mut self,
+        target: &Target,
+        options: &Options,
+        clean_start: bool,
+    ) -> Result<Result<(Connection, Connected), ConnectError>, Ended> {
+        let limit = self.setup.mqtt.connect_timeout;
+        let dialled = self.dialer.connect(target, &mut self.session, options, clean_start, limit).await;
+        if !clean_start || options.version != Version::V311 {
+            return Ok(dialled);
+        }
+        let Ok((connection, _)) = dialled else { return Ok(dialled) };
+        // In 3.1.1 a clean session ends with its connection: this one has only wiped the old state.
+        self.clean = self.log.session(SessionStep::New).await?.clean;
+        self.session.disconnect(Reason::SUCCESS, None);
+        if let Err(error) = connection.close(&mut self.session, FAREWELL_MAX).await {
+            debug!("after wiping the session: {error}");
+        }
+        self.session.disconnected();
+        Ok(self.dialer.connect(target, &mut self.session, options, false, limit).await)
     }
 
     /// Before CONNECT: whether it has Clean Start, and what must be durable for that (R7, R9).

@@ -167,7 +167,7 @@ pub fn frame_len(bytes: &[u8], version: Version, maximum_packet_size: u32) -> Re
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
     check_first_byte(first, version)?;
     let Some((remaining, count)) = wire::varint(rest)? else { return Ok(None) };
-    let length = 1 + count as u32 + remaining;
+    let length = 1 + u32::try_from(count).unwrap_or(4) + remaining;
     if length > maximum_packet_size {
         // [MQTT-3.1.2-24]
         let error = DecodeError::protocol("MQTT-3.1.2-24", "the packet is larger than was allowed");

@@ -190,7 +190,7 @@ impl<'a> Properties<'a> {
     pub(super) fn suits(&self, place: Place) -> Result<(), EncodeError> {
         match self.present & !place.allowed() {
             0 => Ok(()),
-            foreign => Err(EncodeError::Property(foreign.trailing_zeros() as u8)),
+            foreign => Err(EncodeError::Property(u8::try_from(foreign.trailing_zeros()).unwrap_or(u8::MAX))),
         }
     }
 

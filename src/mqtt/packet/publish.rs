@@ -56,7 +56,7 @@ impl<'a> Publish<'a> {
     /// Bytes of the packet, with the topic written out and no alias of the session's.
     pub(crate) fn encoded_len(&self, version: Version) -> Result<u32, EncodeError> {
         let length = self.length(version, self.topic, None)?;
-        Ok(1 + varint_len(length) as u32 + length)
+        Ok(1 + u32::try_from(varint_len(length)).unwrap_or(4) + length)
     }
 
     /// What can be wrong with it before it is known how its topic is written.

@@ -34,7 +34,9 @@ impl Outgoing {
         match self.known.get(topic) {
             Some(&alias) => Alias::Known(alias),
             // Aliases count from 1: [MQTT-3.3.2-8]
-            None if self.known.len() < usize::from(self.maximum) => Alias::New(self.known.len() as u16 + 1),
+            None if self.known.len() < usize::from(self.maximum) => {
+                Alias::New(u16::try_from(self.known.len()).map_or(u16::MAX, |known| known.saturating_add(1)))
+            }
             None => Alias::None,
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn put_connect(
 fn connect_properties(options: &Options, asked: &Asked, list: &mut PropertyList) -> Result<(), EncodeError> {
     let foreign = options.properties.as_properties().present() & !CONNECT_EXTRAS;
     if foreign != 0 {
-        return Err(EncodeError::Property(foreign.trailing_zeros() as u8));
+        return Err(EncodeError::Property(u8::try_from(foreign.trailing_zeros()).unwrap_or(u8::MAX)));
     }
     if options.session_expiry_s > 0 {
         list.push(Property::SessionExpiry(options.session_expiry_s))?;

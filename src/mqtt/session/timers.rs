@@ -44,7 +44,7 @@ impl Timers {
 
     /// Seconds.
     pub(super) fn keep_alive_s(&self) -> u16 {
-        self.keep_alive.as_secs() as u16
+        u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX)
     }
 
     /// Bytes were handed to the transport.

@@ -308,7 +308,7 @@ impl Window {
             index
         } else {
             self.slots.push(slot);
-            (self.slots.len() - 1) as Index
+            Index::try_from(self.slots.len() - 1).unwrap_or(Index::MAX)
         };
         self.index.insert(id, index);
         self.bytes += size as usize;

@@ -208,7 +208,8 @@ async fn the_compiler_has_limits() {
     let bench = Bench::new();
     let with = |compiler: Compiler, compile: CompileLimits| {
         let cache_dir = bench.folder.path().join("other");
-        Host::new(HostOptions { engine: EngineKind::Native, cache_dir, compiler, compile }).expect("a host")
+        Host::new(HostOptions { engine: EngineKind::Native, cache_dir, trust: Trust::OFF, compiler, compile })
+            .expect("a host")
     };
     let reason = |result: Result<Plugin, LoadError>| match result {
         Err(LoadError::Compile { reason, .. }) => reason,
