@@ -5,7 +5,9 @@ mod broker;
 mod dial;
 mod link;
 mod pki;
+mod proxy;
 mod tls;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -132,6 +134,15 @@ impl Remote {
                 return packet;
             }
         }
+    }
+
+    /// The head of an HTTP message.
+    async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.io.read_u8().await.expect("a head"));
+        }
+        String::from_utf8(head).expect("text")
     }
 
     async fn send(&mut self, bytes: &[u8]) {

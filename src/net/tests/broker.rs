@@ -35,22 +35,20 @@ impl Mosquitto {
     async fn start(settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("mosquitto.conf");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = free.local_addr().expect("its address");
-        drop(free);
+        let address = free_port();
         let user = if rustix::process::getuid().is_root() { "user root\n" } else { "" };
         let text = format!("{user}listener {} 127.0.0.1\n{settings}\n", address.port());
         std::fs::write(&config, text).expect("written");
         let process = run(&config);
         let mut broker = Self { address, config, process, _folder: folder };
-        broker.ready().await;
+        broker.ready(address).await;
         broker
     }
 
-    /// Waits until it takes connections.
-    async fn ready(&mut self) {
+    /// Waits until it takes connections at one of its addresses.
+    async fn ready(&mut self, address: SocketAddr) {
         let waiting = async {
-            while tokio::net::TcpStream::connect(self.address).await.is_err() {
+            while tokio::net::TcpStream::connect(address).await.is_err() {
                 if let Some(status) = self.process.try_wait().expect("its state") {
                     panic!("mosquitto ended at its start with {status}: {}", self.config.display());
                 }
@@ -69,8 +67,13 @@ impl Mosquitto {
 
     async fn start_again(&mut self) {
         self.process = run(&self.config);
-        self.ready().await;
+        self.ready(self.address).await;
     }
+}
+
+fn free_port() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("its address")
 }
 
 fn run(config: &Path) -> Child {
@@ -119,7 +122,7 @@ impl Client {
         self.session.publish(clock::now(), &message).expect("taken");
     }
 
-    /// Goes on until everything that was published is over.
+    /// Goes on until everything that was published is over; messages that come in meanwhile are dropped.
     async fn settle(&mut self) {
         let settling = async {
             loop {
@@ -198,6 +201,26 @@ async fn every_qos_in_both_versions_arrives_in_order() {
             client.connection.close(&mut client.session, PATIENCE).await.expect("closed");
         }
     }
+}
+
+#[tokio::test]
+async fn websocket_carries_messages_both_ways() {
+    // Mosquitto 2.0.11 doesn't start with a listener for WebSocket alone.
+    let address = free_port();
+    let settings = format!("listener {} 127.0.0.1\nprotocol websockets", address.port());
+    let mut broker = Mosquitto::start(&format!("allow_anonymous true\n{settings}")).await;
+    broker.ready(address).await;
+    let mut url = url(Scheme::Ws, address);
+    url.path = "/mqtt".to_owned();
+    let mut client = Client::new(&Target::direct(url), &Options::new("ws")).await;
+    client.subscribe("loop", QoS::AtLeastOnce).await;
+    // Little: this mosquitto sends 4 KB each 100 ms over WebSocket.
+    client.publish("loop", &vec![7; 3_000], QoS::AtLeastOnce, 1);
+    client.publish("loop", b"small", QoS::AtLeastOnce, 2);
+    assert_eq!(client.take(2).await, [vec![7; 3_000], b"small".to_vec()]);
+    client.settle().await;
+    client.session.disconnect(Reason::SUCCESS, None);
+    client.connection.close(&mut client.session, PATIENCE).await.expect("closed");
 }
 
 #[tokio::test]
