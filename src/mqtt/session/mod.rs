@@ -46,6 +46,9 @@ use request::Request;
 use timers::{Due, Timers};
 use window::Window;
 
+/// How many messages of QoS 1 and 2 are in flight on a connection of 3.1.1, which has no Receive Maximum. It is what
+/// mosquitto takes: of more QoS 2 messages it acknowledges the surplus and never delivers it (seen with 2.0.11).
+pub const RECEIVE_MAXIMUM_V311: u16 = 20;
 /// The longest wait for any acknowledgement while something is in flight.
 pub const ACKNOWLEDGEMENT_MAX: Duration = Duration::from_secs(60);
 /// The most SUBSCRIBE and UNSUBSCRIBE packets that wait for their answer.

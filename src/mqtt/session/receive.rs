@@ -9,7 +9,10 @@ use crate::mqtt::packet::{
 
 use super::incoming::{Arrival, Release};
 use super::window::State;
-use super::{CONTROL_MAX, Connected, EVENTS_MAX, Event, Limits, Message, Phase, ProtocolError, Refused, Session};
+use super::{
+    CONTROL_MAX, Connected, EVENTS_MAX, Event, Limits, Message, Phase, ProtocolError, RECEIVE_MAXIMUM_V311, Refused,
+    Session,
+};
 
 /// A buffer for half packets that grew beyond this is given back.
 const PARTIAL_KEPT_MAX: usize = 64 * 1024;
@@ -173,6 +176,9 @@ impl Session {
             ..Connected::default()
         };
         let limits: &mut Limits = &mut connected.limits;
+        if self.asked.version == Version::V311 {
+            limits.receive_maximum = RECEIVE_MAXIMUM_V311;
+        }
         for property in packet.properties.iter() {
             match property {
                 Property::ReceiveMaximum(value) => limits.receive_maximum = value,

@@ -29,6 +29,14 @@ fn connack_is_honoured_afresh() {
     assert_eq!((connected.keep_alive_s, connected.limits), (30, Limits::default()));
 }
 
+/// F-27: 3.1.1 names no limit, and a broker that is given more than it takes loses the surplus.
+#[test]
+fn a_connection_of_3_1_1_has_a_limit_of_ours() {
+    let mut wire = fresh();
+    let connected = wire.connect(&Options { version: Version::V311, ..options() }, false, &[]);
+    assert_eq!(connected.limits.receive_maximum, RECEIVE_MAXIMUM_V311);
+}
+
 /// [MQTT-3.2.2-4]; 3.1.1: a clean session has nothing to be present.
 #[test]
 fn session_present_after_a_clean_start_is_an_error() {
