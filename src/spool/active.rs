@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use super::bytes::{Put, len_u16, len_u32};
 use super::format::{COMMIT_MAX, Commit, FRAME_HEAD, FrameHead, Header, Kind, PAGE, Run, Seed, page_up};
 use super::pool::Slot;
+use super::sabotage::{self, Fault};
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
 use super::types::Route;
@@ -31,11 +32,13 @@ pub(crate) struct Footer {
     pub(crate) data_end: u32,
     pub(crate) next: u64,
     pub(crate) stamp: Stamp,
+    /// The run that sealed it.
+    pub(crate) run: Run,
     pub(crate) summary: Summary,
 }
 
 /// Bytes of a footer's frame around the summary, and the pointer at the segment's end.
-const FOOTER_REST: usize = FRAME_HEAD as usize + 4 + 8 + 8 + 8 + 1 + 4;
+const FOOTER_REST: usize = FRAME_HEAD as usize + 4 + 8 + 8 + 8 + 1 + 24 + 4;
 
 impl Footer {
     /// The bytes from the offset given to the segment's end.
@@ -46,6 +49,7 @@ impl Footer {
         body.put_u64(self.stamp.age_ms);
         body.put_i64(self.stamp.wall_ns);
         body.put_u8(u8::from(self.stamp.synced));
+        self.run.encode(&mut body);
         self.summary.encode(&mut body);
         let start = header.size.saturating_sub(footer_room(&self.summary, 0));
         let head = FrameHead {
@@ -89,6 +93,7 @@ impl Footer {
             data_end: take.u32()?,
             next: take.u64()?,
             stamp: Stamp { age_ms: take.u64()?, wall_ns: take.i64()?, synced: take.u8()? != 0 },
+            run: Run::decode(&mut take)?,
             summary: Summary::decode(&mut take)?,
         })
     }
@@ -148,7 +153,8 @@ pub(crate) struct Active {
 impl Active {
     /// A segment with nothing but its header.
     pub(crate) fn new(slot: Slot, header: Header, run: Run) -> Self {
-        Self::resume(slot, header, run, Summary::default(), PAGE)
+        // The header is durable together with the first commit, not before.
+        Self { durable: 0, ..Self::resume(slot, header, run, Summary::default(), PAGE) }
     }
 
     /// A segment that is gone on with, from the page at or behind `cut`.
@@ -175,6 +181,23 @@ impl Active {
         self.durable
     }
 
+    /// The payload with which the next record would end at a page's end. For tests.
+    #[cfg(test)]
+    pub(crate) fn page_filler(&self, route: &Route) -> usize {
+        let begun = self.begin(0, Stamp::default());
+        let route = match self.route(route) {
+            Ok(_) => 0,
+            Err(_) => FRAME_HEAD as usize + 1 + route.source.len() + route.blob.len(),
+        };
+        let used = (begun.end() % PAGE) as usize + route + FRAME_HEAD as usize;
+        (2 * PAGE as usize - used) % PAGE as usize
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn used(&self) -> u32 {
+        self.offset
+    }
+
     fn seed(&self) -> Seed {
         Seed { salt: self.run.salt, segment: self.header.number }
     }
@@ -182,7 +205,7 @@ impl Active {
     /// Begins a write; a commit head comes first where one is due.
     pub(crate) fn begin(&self, first: u64, stamp: Stamp) -> Write {
         match self.commit_start {
-            Some(start) if self.offset.saturating_sub(start) < COMMIT_MAX => {
+            Some(start) if self.offset.saturating_sub(start) < COMMIT_MAX.min(self.header.size / 2) => {
                 Write { at: self.offset, bytes: Vec::new(), commit_start: start }
             }
             _ => self.begin_commit(first, stamp, None),
@@ -259,16 +282,14 @@ impl Active {
 
     /// Makes all that was written durable.
     pub(crate) fn sync<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageError> {
-        #[cfg(test)]
-        let skipped = super::sabotage::on(super::sabotage::Fault::NoSync);
-        #[cfg(not(test))]
-        let skipped = false;
-        if !skipped {
+        if !sabotage::on(Fault::NoSync) {
             storage.sync(&self.slot.name())?;
         }
-        self.offset = page_up(self.offset);
-        self.durable = self.offset;
-        self.commit_start = None;
+        if !sabotage::on(Fault::PageWrittenTwice) {
+            self.offset = page_up(self.offset);
+            self.commit_start = None;
+        }
+        self.durable = page_up(self.offset);
         self.dirty = false;
         Ok(())
     }
@@ -280,7 +301,8 @@ impl Active {
         next: u64,
         stamp: Stamp,
     ) -> Result<Footer, StorageError> {
-        let footer = Footer { data_end: page_up(self.offset), next, stamp, summary: self.summary.clone() };
+        let footer =
+            Footer { data_end: page_up(self.offset), next, stamp, run: self.run, summary: self.summary.clone() };
         let (start, bytes) = footer.encode(&self.header);
         storage.write(&self.slot.name(), u64::from(start), &bytes)?;
         self.dirty = true;

@@ -13,21 +13,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::active::{Active, Stamp};
-use super::bytes::{Put, len_u32};
+use super::bytes::len_u32;
 use super::format::{FrameHead, Header, Kind, Run};
 use super::gap;
 use super::pool::{Pool, Slot};
 use super::read::Cursor;
+use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::State;
 use super::storage::{Storage, StorageError};
-use super::types::{Damage, Error, Gap, GapReason, Now, Options, Route, WhenFull};
+use super::types::{Damage, Gap, GapReason, Now, Options, Route, WhenFull};
 
 /// After the disk failed it is tried again so much later; twice as long each time, up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Bytes that may wait for a flush before one is made anyway.
-const UNSYNCED_MAX: usize = 1 << 20;
+/// The lease is ahead by messages that take about this part of `max_size`, within these numbers of messages.
+const LEASE_PART: u64 = 16;
+const LEASE_MIN: u64 = 8;
+const LEASE_MAX: u64 = 1024;
 /// What a pending item takes beside its payload, roughly.
 pub(super) const ITEM_BYTES: usize = 64;
 
@@ -56,6 +59,10 @@ pub struct Spool<S: Storage> {
     pub(super) urgent_since: Option<Duration>,
     /// Records are refused: no segment can be had for them.
     pub(super) full: bool,
+    /// Numbers were given and dropped unwritten: the state that says so comes before the next record.
+    pub(super) hole: bool,
+    /// The number behind all that the log says something of: written, or settled in a state that is written.
+    pub(super) log_end: u64,
     /// While full, a segment for records is looked for again then.
     pub(super) full_until: Duration,
     pub(super) trouble: Option<StorageError>,
@@ -178,6 +185,28 @@ impl<S: Storage> Spool<S> {
         self.pending.iter().find(|item| !item.written).map_or(self.state.next, |item| item.first)
     }
 
+    /// How far the lease runs ahead of what was sent. What lies between is pinned after a crash, so it is bounded in
+    /// bytes; it costs a flush for every so many messages at the most.
+    pub(super) fn lease_ahead(&self) -> u64 {
+        if sabotage::on(Fault::NoLease) {
+            return 0;
+        }
+        let from = self.state.delivery.sent_below().max(self.state.delivery.done_below());
+        let place = self.index.get(self.index.partition_point(|segment| segment.end <= from));
+        let (messages, bytes) = match (place, &self.active) {
+            (Some(segment), _) => (segment.end.saturating_sub(segment.first), segment.slot.size),
+            (None, Some(active)) => (self.log_end.saturating_sub(active.header.first), active.used()),
+            (None, None) => (1, 1),
+        };
+        let a_message = u64::from(bytes) / messages.max(1);
+        (self.options.max_size / LEASE_PART / a_message.max(1)).clamp(LEASE_MIN, LEASE_MAX)
+    }
+
+    pub(super) fn lease(&self) -> u64 {
+        let delivery = &self.state.delivery;
+        delivery.sent_below().max(delivery.done_below()).saturating_add(self.lease_ahead())
+    }
+
     pub(super) fn push_pending(&mut self, item: Item) {
         self.pending_bytes += item.bytes();
         self.pending.push_back(item);
@@ -205,12 +234,13 @@ impl<S: Storage> Spool<S> {
         self.state_dirty = true;
         self.written_mark = self.durable_mark;
         if let Some(active) = self.active.take() {
-            let end = self.unwritten_first().max(active.header.first);
+            // What is written and not durable counts no more; what was dropped meanwhile is not said yet.
+            self.log_end = self.log_end.min(self.durable()).max(active.header.first);
             self.index.push(Segment {
                 slot: active.slot,
                 header: active.header,
                 first: active.header.first,
-                end,
+                end: self.log_end,
                 age_ms: active.last_age_ms,
                 data_end: None,
                 last_run: active.run,
@@ -251,208 +281,9 @@ impl<S: Storage> Spool<S> {
             gap::join(&mut self.state.open_gaps, gap);
         }
         self.full = true;
-        self.full_until = self.now.mono.saturating_add(RETRY_MIN);
+        self.hole = true;
         self.state_dirty = true;
         self.urgent();
-    }
-
-    /// Writes all that is pending, rolling segments where needed; the disk's refusals lead to memory.
-    pub(super) fn write_pending(&mut self) -> Result<(), Error> {
-        if self.active.is_none() {
-            if self.now.mono < self.retry_at {
-                self.trim_memory();
-                return Err(self.trouble_error());
-            }
-            self.restore()?;
-        }
-        while let Some(at) = self.pending.iter().position(|item| !item.written) {
-            match self.write_item(at) {
-                Ok(true) => {}
-                Ok(false) => self.refuse_item(at),
-                Err(error) => {
-                    self.fail(error.clone());
-                    return Err(error.into());
-                }
-            }
-        }
-        if self.pending_bytes > UNSYNCED_MAX {
-            self.sync_active()?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn trouble_error(&self) -> Error {
-        self.trouble.clone().map_or(Error::Full, Error::Storage)
-    }
-
-    /// Writes one item; `false` if no segment can be had for it.
-    fn write_item(&mut self, at: usize) -> Result<bool, StorageError> {
-        if self.full && self.now.mono < self.full_until && self.is_record(at) {
-            return Ok(false);
-        }
-        // Two rolls at most: into a segment with room, and once more if that one came from the reserve.
-        for _ in 0..3 {
-            let is_record = self.is_record(at);
-            let done = if is_record { self.put_record(at)? } else { self.put_gaps(at)? };
-            if done {
-                self.full &= !is_record;
-                return Ok(true);
-            }
-            if !self.roll(is_record)? {
-                break;
-            }
-        }
-        // A gap that finds no room waits in memory and in the state; only records are refused.
-        Ok(!self.is_record(at) && self.park_gap(at))
-    }
-
-    fn is_record(&self, at: usize) -> bool {
-        self.pending.get(at).is_some_and(|item| matches!(item.body, ItemBody::Record { .. }))
-    }
-
-    /// A gap without room goes back to the open ones; its number is left unused and settled.
-    fn park_gap(&mut self, at: usize) -> bool {
-        let Some(item) = self.remove_pending(at) else { return true };
-        let (first, end) = (item.first, item.end());
-        if let ItemBody::Gap(gap) = item.body {
-            let own = super::summary::bare_gap(&self.run, gap.reason, first, end);
-            self.state.delivery.drop_range(first, end);
-            gap::join(&mut self.state.open_gaps, gap);
-            gap::join(&mut self.state.open_gaps, own);
-        }
-        self.full = true;
-        self.state_dirty = true;
-        true
-    }
-
-    fn put_record(&mut self, at: usize) -> Result<bool, StorageError> {
-        let stamp = self.stamp();
-        let (Some(active), Some(item)) = (self.active.as_mut(), self.pending.get_mut(at)) else { return Ok(false) };
-        let ItemBody::Record { route, payload } = &item.body else { return Ok(true) };
-        if active.reserve || active.routes_full() {
-            return Ok(false);
-        }
-        let mut write = active.begin(item.first, stamp);
-        let known = active.route(route);
-        let index = known.unwrap_or_else(|index| index);
-        if known.is_err() {
-            let mut body = Vec::with_capacity(route.blob.len() + route.source.len() + 1);
-            body.put_name(&route.source);
-            body.extend_from_slice(&route.blob);
-            let head = frame_head(Kind::Route, &body, item.first, 0, 0);
-            active.push(&mut write, &FrameHead { route: index, ..head }, &body);
-        }
-        let head = frame_head(Kind::Record, payload, item.first, item.count, item.time_ns);
-        active.push(&mut write, &FrameHead { route: index, ..head }, payload);
-        let growth = super::summary::Summary::growth(&route.source);
-        if !active.fits(&write, growth, 0) {
-            return Ok(false);
-        }
-        active.write(&mut self.storage, write)?;
-        if known.is_err() {
-            active.add_route(route, index);
-        }
-        active.summary.add_record(&active.run.clone(), &route.source, item.first, item.count, item.time_ns);
-        active.first_age_ms.get_or_insert(stamp.age_ms);
-        active.last_age_ms = stamp.age_ms;
-        item.written = true;
-        Ok(true)
-    }
-
-    /// Writes the gaps from `at` on that follow one another, with the state, in one frame.
-    fn put_gaps(&mut self, at: usize) -> Result<bool, StorageError> {
-        let Some((first, time_ns)) = self.pending.get(at).map(|item| (item.first, item.time_ns)) else {
-            return Ok(true);
-        };
-        let follows = |(place, item): &(usize, &Item)| {
-            matches!(item.body, ItemBody::Gap(_)) && item.first == first + *place as u64 && item.time_ns == time_ns
-        };
-        let count = self.pending.iter().skip(at).enumerate().take_while(follows).count();
-        self.put_change(at, count)
-    }
-
-    /// Writes the state, if it is not written as it stands.
-    pub(super) fn put_state(&mut self) -> Result<bool, StorageError> {
-        if !self.state_dirty { Ok(true) } else { self.put_change(0, 0) }
-    }
-
-    fn put_change(&mut self, at: usize, mut count: usize) -> Result<bool, StorageError> {
-        let stamp = self.stamp();
-        let Some(active) = self.active.as_ref() else { return Ok(false) };
-        let limit = (active.header.size / 8) as usize;
-        let mut body = self.change_body(at, count, false);
-        if body.len() > limit {
-            body = self.change_body(at, count, true);
-        }
-        while body.len() > limit && count > 1 {
-            count /= 2;
-            body = self.change_body(at, count, true);
-        }
-        let written = self.pending.get(at).filter(|_| count > 0).map(|item| (item.first, item.time_ns));
-        let (first, time_ns) = written.unwrap_or((self.unwritten_first(), stamp.wall_ns));
-        let head = frame_head(Kind::Change, &body, first, len_u32(count), time_ns);
-        let Some(active) = self.active.as_mut() else { return Ok(false) };
-        let mut write = active.begin(first, stamp);
-        active.push(&mut write, &head, &body);
-        if !active.fits(&write, super::summary::Summary::growth(""), 0) {
-            return Ok(false);
-        }
-        active.write(&mut self.storage, write)?;
-        for item in self.pending.iter_mut().skip(at).take(count) {
-            item.written = true;
-            active.summary.add_gaps(&active.run.clone(), item.first, 1);
-        }
-        self.state_written();
-        Ok(true)
-    }
-
-    pub(super) fn state_written(&mut self) {
-        self.state_dirty = false;
-        self.written_mark = Mark { lease: self.state.delivery.lease(), done_below: self.state.delivery.done_below() };
-    }
-
-    /// Gaps and the whole state. Gaps that are pending and not in this segment yet count as open ones, so that none
-    /// is forgotten if only this frame survives; `bare` leaves out the open ones' counts per source.
-    pub(super) fn change_body(&self, at: usize, count: usize, bare: bool) -> Vec<u8> {
-        let mut body = Vec::new();
-        body.put_varint(count as u64);
-        let mut open = self.state.open_gaps.clone();
-        for (place, item) in self.pending.iter().enumerate() {
-            match &item.body {
-                ItemBody::Gap(gap) if (at..at + count).contains(&place) => gap::encode(gap, &mut body),
-                ItemBody::Gap(gap) if !item.written => open.push(gap.clone()),
-                _ => {}
-            }
-        }
-        if bare {
-            open.iter_mut().for_each(|gap| gap.sources.clear());
-        }
-        self.state.encode(&open, &mut body);
-        body
-    }
-
-    /// Flushes the active segment: all that is written in it is durable then.
-    pub(super) fn sync_active(&mut self) -> Result<(), Error> {
-        let Some(active) = self.active.as_mut() else { return Err(self.trouble_error()) };
-        if active.dirty
-            && let Err(error) = active.sync(&mut self.storage)
-        {
-            self.fail(error.clone());
-            return Err(error.into());
-        }
-        self.now_durable();
-        Ok(())
-    }
-
-    /// Everything written is durable.
-    pub(super) fn now_durable(&mut self) {
-        while self.pending.front().is_some_and(|item| item.written) {
-            self.remove_pending(0);
-        }
-        self.durable_mark = self.written_mark;
-        if !self.state_dirty {
-            self.collect();
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! life of the file, an earlier run, or another place never passes.
 
 use super::bytes::{Put, Take, len_u32};
+use super::sabotage::{self, Fault};
 
 /// The version that this program writes, and the newest that it reads.
 pub(crate) const VERSION: u16 = 1;
@@ -39,6 +40,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Appends 24 bytes.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.salt);
+        out.put_u64(self.base);
+        out.put_u32(self.boot);
+        out.extend_from_slice(&self.store);
+    }
+
+    pub(crate) fn decode(take: &mut Take<'_>) -> Option<Self> {
+        let (salt, base, boot, store) = (take.u64()?, take.u64()?, take.u32()?, take.array()?);
+        Some(Self { store, boot, base, salt })
+    }
+
     pub(crate) fn seq(&self, number: u64) -> u64 {
         number.saturating_sub(self.base).saturating_add(1)
     }
@@ -57,6 +71,8 @@ pub(crate) struct Header {
     pub(crate) salt: u64,
     /// The age clock when it was opened.
     pub(crate) age_ms: u64,
+    /// The run that opened it: numbers that are missing before it belong to that run, from its base on.
+    pub(crate) run: Run,
 }
 
 /// What a page that should be a header is.
@@ -78,6 +94,7 @@ impl Header {
         page.put_u64(self.first);
         page.put_u64(self.salt);
         page.put_u64(self.age_ms);
+        self.run.encode(&mut page);
         page.resize(HEADER_CRC_AT, 0);
         let crc = crc32c::crc32c(&page);
         page.put_u32(crc);
@@ -101,8 +118,14 @@ impl Header {
             return Some(HeaderPage::Newer(version));
         }
         take.u16()?;
-        let header =
-            Self { size: take.u32()?, number: take.u64()?, first: take.u64()?, salt: take.u64()?, age_ms: take.u64()? };
+        let header = Self {
+            size: take.u32()?,
+            number: take.u64()?,
+            first: take.u64()?,
+            salt: take.u64()?,
+            age_ms: take.u64()?,
+            run: Run::decode(&mut take)?,
+        };
         let sane = version == VERSION && header.size >= 2 * PAGE && header.size.is_multiple_of(PAGE);
         Some(if sane { HeaderPage::Good(header) } else { HeaderPage::Bad })
     }
@@ -185,10 +208,7 @@ pub(crate) struct Seed {
 
 impl Seed {
     fn crc(self, offset: u32, bytes: &[u8]) -> u32 {
-        #[cfg(test)]
-        let salt = if super::sabotage::on(super::sabotage::Fault::CrcUnsalted) { 0 } else { self.salt };
-        #[cfg(not(test))]
-        let salt = self.salt;
+        let salt = if sabotage::on(Fault::CrcUnsalted) { 0 } else { self.salt };
         let mut seed = [0u8; 20];
         let (a, rest) = seed.split_at_mut(8);
         let (b, c) = rest.split_at_mut(8);
@@ -275,10 +295,7 @@ impl Commit {
         let mut body = Vec::with_capacity(COMMIT_BODY as usize);
         body.put_u64(self.segment_salt);
         body.put_u64(self.segment);
-        body.put_u64(self.run.salt);
-        body.put_u64(self.run.base);
-        body.put_u32(self.run.boot);
-        body.extend_from_slice(&self.run.store);
+        self.run.encode(&mut body);
         body.put_u32(self.durable);
         body.put_u32(self.cut);
         body.put_u64(self.age_ms);
@@ -292,11 +309,10 @@ impl Commit {
     fn decode(head: &FrameHead, body: &[u8]) -> Option<Self> {
         let mut take = Take::new(body);
         let (segment_salt, segment) = (take.u64()?, take.u64()?);
-        let (salt, base, boot, store) = (take.u64()?, take.u64()?, take.u32()?, take.array()?);
         Some(Self {
             segment_salt,
             segment,
-            run: Run { store, boot, base, salt },
+            run: Run::decode(&mut take)?,
             durable: take.u32()?,
             cut: take.u32()?,
             age_ms: take.u64()?,

@@ -10,6 +10,7 @@ use super::bytes::Put;
 use super::core::{Item, ItemBody, Spool, frame_head};
 use super::format::Kind;
 use super::gap;
+use super::sabotage::{self, Fault};
 use super::state::{Delivery, WINDOW};
 use super::storage::Storage;
 use super::types::{
@@ -20,8 +21,6 @@ use super::types::{
 const GAP_PART: u32 = 16;
 /// Values together take at most this part of a segment: every segment opens with all of them.
 const VALUES_PART: u32 = 16;
-/// The lease is renewed with the next state when less than this is left of it.
-const LEASE_LEFT: u64 = super::state::LEASE_AHEAD / 2;
 
 /// A message that the broker refused for good, as it stands in its [`Entry`](super::Entry).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +64,15 @@ impl<S: Storage> Spool<S> {
 
     /// Numbers below may be sent now: the window of packet identifiers is durably free (R5), and a restart would know
     /// that they may be at the broker (R8). At QoS 2 a number is also below [`Self::durable`] before it is sent (R1).
+    /// A gap is durable before it is sent: what it names must not come back after a power cut.
     /// What is not sendable becomes so by [`Self::sync`]. While the disk refuses, only the window counts.
     pub fn sendable(&self) -> u64 {
-        if self.active.is_none() {
+        if self.active.is_none() || sabotage::on(Fault::NoLease) {
             return self.state.delivery.done_below().saturating_add(WINDOW);
         }
-        self.durable_mark.lease.min(self.durable_mark.done_below.saturating_add(WINDOW))
+        let gap = self.pending.iter().find(|item| matches!(item.body, ItemBody::Gap(_)));
+        let window = self.durable_mark.done_below.saturating_add(WINDOW);
+        self.durable_mark.lease.min(window).min(gap.map_or(u64::MAX, |gap| gap.first))
     }
 
     /// Bytes that a record's payload, its route's blob and its source's name may take together.
@@ -133,7 +135,7 @@ impl<S: Storage> Spool<S> {
     pub fn flush_state(&mut self, now: Now) -> Result<(), Error> {
         self.now = now;
         self.write_pending()?;
-        if !self.full {
+        if !self.full && !self.active.as_ref().is_some_and(|active| active.reserve) {
             self.number_gaps();
             self.write_pending()?;
         }
@@ -189,7 +191,7 @@ impl<S: Storage> Spool<S> {
     /// This number is handed to a session: it is pinned until it is done (R8).
     pub fn sent(&mut self, number: u64) {
         self.state.delivery.sent(number);
-        if self.written_mark.lease.saturating_sub(self.state.delivery.sent_below()) < LEASE_LEFT {
+        if self.written_mark.lease.saturating_sub(self.state.delivery.sent_below()) < self.lease_ahead() / 2 {
             self.state_dirty = true;
         }
     }
@@ -198,6 +200,9 @@ impl<S: Storage> Spool<S> {
     pub fn done(&mut self, number: u64) {
         if number < self.state.next && self.state.delivery.deliver(number) {
             self.state_dirty = true;
+            if sabotage::on(Fault::DoneAheadOfData) {
+                self.collect();
+            }
         }
     }
 
@@ -217,6 +222,10 @@ impl<S: Storage> Spool<S> {
             return;
         }
         self.state.delivery.drop_range(number, number.saturating_add(1));
+        if sabotage::on(Fault::GapAfterRefusal) {
+            self.state_dirty = true;
+            let _ = self.write_state();
+        }
         let known = refusal.source.is_some().then_some(refusal.time_ns);
         let gap = Gap {
             reason: refusal.reason,
@@ -299,7 +308,7 @@ impl<S: Storage> Spool<S> {
         body.put_name(key);
         body.put_u8(u8::from(value.is_some()));
         body.extend_from_slice(value.unwrap_or_default());
-        let (stamp, first) = (self.stamp(), self.unwritten_first());
+        let (stamp, first) = (self.stamp(), self.log_end);
         let Some(active) = self.active.as_mut() else { return };
         let mut write = active.begin(first, stamp);
         active.push(&mut write, &frame_head(Kind::Value, &body, first, 0, stamp.wall_ns), &body);

@@ -29,19 +29,17 @@ mod read;
 mod recover;
 mod retain;
 mod roll;
-#[cfg(test)]
 mod sabotage;
 mod scan;
-#[cfg(test)]
-mod sim;
 mod state;
 mod storage;
 mod summary;
 mod survey;
 #[cfg(test)]
-mod tests;
+mod testing;
 mod types;
 mod window;
+mod write;
 
 pub use core::Spool;
 pub use log::Refusal;

@@ -49,6 +49,11 @@ impl Ranges {
         Some(end)
     }
 
+    /// The end of the highest range.
+    pub(crate) fn last_end(&self) -> Option<u64> {
+        self.ends.last_key_value().map(|(_, end)| *end)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.ends.iter().map(|(s, e)| (*s, *e))
     }

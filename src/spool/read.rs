@@ -103,7 +103,7 @@ impl<S: Storage> Spool<S> {
 
     fn lose_before(&mut self, segment: &Segment, at: u64) {
         let before = self.index.iter().rev().find(|other| other.end <= at.max(1)).map(|other| other.last_run);
-        self.lose(at, segment.first, before, Some(segment.last_run));
+        self.lose(at, segment.first, before, Some(segment.header.run));
     }
 
     /// The entry that holds `at`, or the next one in this segment; `None` if there is none any more.
@@ -127,7 +127,11 @@ impl<S: Storage> Spool<S> {
         let end = place.segment.end;
         loop {
             match cursor.scan.step(&mut self.storage) {
-                Step::Commit(_) => {}
+                Step::Commit { new_run, .. } => {
+                    if new_run {
+                        cursor.routes.clear();
+                    }
+                }
                 Step::Damage { from, to } => self.keep_damage(&place.segment, from, to),
                 Step::Missing { from, to, before } => {
                     self.lose(from.max(at), to.min(end), before, cursor.scan.run());

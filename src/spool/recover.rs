@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use super::active::{Active, Stamp};
 use super::core::{AgeClock, Mark, Rng, Segment, Spool, frame_head};
-use super::format::{Kind, Run};
+use super::format::{Kind, PAGE, Run, page_up};
 use super::pool::{Pool, RESERVE, Slot};
+use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::{Delivery, State};
 use super::storage::{Storage, StorageError, StorageErrorKind};
-use super::survey::{Deep, Found, NO_RUN, Survey, Values, survey};
+use super::survey::{Closed, Deep, Found, NO_RUN, Survey, Tail, Values, survey};
 use super::types::{Damage, MAX_SIZE_MIN, Now, OpenError, Opened, Options};
 
 /// What is gathered before the first write.
@@ -31,6 +32,11 @@ struct Gathered {
     values: Values,
     stamp: Stamp,
     boot_max: u32,
+    /// What may be in the page cache alone.
+    tails: Vec<Tail>,
+    /// Files in which nothing stands.
+    blank: Vec<Slot>,
+    next_segment: u64,
     /// The youngest segment alone has the state: older ones may be freed by it at once.
     state_in_youngest: bool,
 }
@@ -49,13 +55,12 @@ impl<S: Storage> Spool<S> {
         }
         let mut pool = Pool::new(options.max_size, options.segment_size);
         let survey = survey(&mut storage, &mut pool)?;
-        let blank = survey.blank.clone();
         let gathered = gather(&mut storage, survey);
         let mut opened =
             Opened { fresh: gathered.index.is_empty() && gathered.youngest.is_none(), ..Opened::default() };
         opened.state_lost = gathered.state.is_none() && !opened.fresh;
         let mut spool = Self::assemble(storage, options, pool, &gathered, fresh_store_id, now);
-        for slot in blank {
+        for slot in gathered.blank.clone() {
             spool.release(slot);
         }
         spool.begin(gathered, fresh_store_id, &mut opened);
@@ -70,17 +75,18 @@ impl<S: Storage> Spool<S> {
             found.state.clone().unwrap_or_else(|| State { delivery: Delivery::new(), next: 1, open_gaps: Vec::new() });
         let scanned = found.youngest.as_ref().map_or(1, |(_, deep)| deep.next);
         let indexed = found.index.last().map_or(1, |segment| segment.end);
-        state.next = state.next.max(scanned).max(indexed).max(state.delivery.done_below());
+        state.next = state.next.max(scanned).max(indexed).max(state.delivery.settled_end());
         state.delivery.clip(state.next);
         let mut rng = Rng(options.seed);
         let run = Run {
             store: last_run.filter(|run| run.boot > 0).map_or(fresh, |run| run.store),
             boot: found.boot_max.saturating_add(1),
             base: state.next,
-            salt: rng.next(),
+            salt: match last_run {
+                Some(run) if sabotage::on(Fault::NoFreshSalt) => run.salt,
+                _ => rng.next(),
+            },
         };
-        let youngest = found.youngest.as_ref().map(|(found, _)| found.header.number);
-        let highest = youngest.into_iter().chain(found.index.iter().map(|segment| segment.header.number)).max();
         let mark = Mark { lease: state.delivery.sent_below(), done_below: state.delivery.done_below() };
         Self {
             storage,
@@ -95,13 +101,15 @@ impl<S: Storage> Spool<S> {
             written_mark: mark,
             durable_mark: mark,
             run,
-            next_segment: highest.map_or(0, |number| number.saturating_add(1)),
+            next_segment: found.next_segment,
             values: found.values.clone(),
             rng,
             clock: AgeClock::resume(found.stamp, now),
             now,
             urgent_since: None,
             full: false,
+            hole: false,
+            log_end: scanned.max(indexed),
             full_until: Duration::ZERO,
             trouble: None,
             retry_at: Duration::ZERO,
@@ -118,7 +126,10 @@ impl<S: Storage> Spool<S> {
     /// Makes the boot durable, or goes to memory under a store id of its own.
     fn begin(&mut self, mut found: Gathered, fresh: [u8; 4], opened: &mut Opened) {
         let youngest = found.youngest.take();
+        let tails = std::mem::take(&mut found.tails);
+        let flushed = tails.into_iter().try_for_each(|tail| self.write_again(tail));
         let begun = self.begin_on_disk(youngest.as_ref(), found.state_in_youngest, opened);
+        let begun = flushed.and(begun);
         if found.state.is_none() && !opened.fresh {
             self.state.delivery.set_clean(true);
             self.state_dirty = true;
@@ -144,13 +155,17 @@ impl<S: Storage> Spool<S> {
         };
         let resumed_deep = youngest.filter(|_| self.active.is_some());
         self.find_holes(resumed_deep, opened);
+        // Files that were found may have names that no one made durable before the last cut.
+        self.storage.sync_folder()?;
         if resumed? {
             self.write_run_page()?;
         } else {
             self.first_segment()?;
         }
         self.trouble = None;
-        self.make_room()
+        self.make_room()?;
+        self.mark_reserve();
+        Ok(())
     }
 
     fn first_segment(&mut self) -> Result<(), StorageError> {
@@ -173,8 +188,7 @@ impl<S: Storage> Spool<S> {
         let before = self.index.last().map(|segment| segment.last_run);
         let mut segment = found.segment(deep.next, deep.last_age_ms, None, deep.last_run.or(before).unwrap_or(NO_RUN));
         segment.oldest_ns = deep.summary.oldest_ns();
-        // What was read may be in the page cache alone; what the run page says must be true.
-        let flushed = self.storage.sync(&found.slot.name());
+        let flushed = self.write_again((found.slot, deep.durable, deep.cut));
         if flushed.is_ok() && state_in_youngest {
             self.collect();
         }
@@ -182,7 +196,7 @@ impl<S: Storage> Spool<S> {
         for (from, to, run, after) in &deep.missing {
             opened.lost_messages += self.lose(*from, *to, run.or(before), *after);
         }
-        let good = found.intact && deep.unreadable == 0 && deep.last_run.is_some() && flushed.is_ok();
+        let good = found.intact && deep.unreadable == 0 && deep.opening && flushed.is_ok();
         if !good || found.has_footer(&mut self.storage) {
             self.index.push(segment);
             return flushed.map(|()| false);
@@ -192,6 +206,21 @@ impl<S: Storage> Spool<S> {
         active.first_age_ms = (deep.next > found.header.first).then_some(found.header.age_ms);
         self.active = Some(active);
         Ok(true)
+    }
+
+    /// Makes durable what was read. It may be in the page cache alone, and be taken for clean there after a flush that
+    /// failed in another life of this process: a flush alone would do nothing then.
+    fn write_again(&mut self, (slot, from, to): Tail) -> Result<(), StorageError> {
+        let name = slot.name();
+        let mut page = vec![0; PAGE as usize];
+        for offset in (from - from % PAGE..page_up(to)).step_by(PAGE as usize) {
+            let offset = u64::from(offset);
+            // What can't be read is no reason to lose the rest.
+            if self.storage.read(&name, offset, &mut page).is_ok_and(|count| count == page.len()) {
+                self.storage.write(&name, offset, &page)?;
+            }
+        }
+        self.storage.sync(&name)
     }
 
     fn keep_found_damage(&mut self, segment: &Segment, deep: &Deep) {
@@ -212,7 +241,7 @@ impl<S: Storage> Spool<S> {
         });
         let segments: Vec<Segment> = self.index.iter().copied().chain(resumed).collect();
         for segment in segments {
-            opened.lost_messages += self.lose(at, segment.first, before, Some(segment.last_run));
+            opened.lost_messages += self.lose(at, segment.first, before, Some(segment.header.run));
             at = at.max(segment.end);
             before = Some(segment.last_run);
         }
@@ -220,8 +249,9 @@ impl<S: Storage> Spool<S> {
     }
 
     fn write_run_page(&mut self) -> Result<(), StorageError> {
-        let (stamp, first) = (self.stamp(), self.state.next);
-        let body = self.change_body(0, 0, true);
+        let (stamp, first) = (self.stamp(), self.log_end);
+        let lease = self.lease();
+        let body = self.opening_state(lease);
         let Some(active) = self.active.as_mut() else { return Ok(()) };
         let mut write = active.begin_run(first, stamp);
         active.push(&mut write, &frame_head(Kind::Change, &body, first, 0, stamp.wall_ns), &body);
@@ -231,8 +261,10 @@ impl<S: Storage> Spool<S> {
             return self.first_segment();
         }
         active.write(&mut self.storage, write)?;
-        active.sync(&mut self.storage)?;
-        self.state_written();
+        if !sabotage::on(Fault::BootNotDurable) {
+            active.sync(&mut self.storage)?;
+        }
+        self.state_written(lease);
         self.now_durable();
         Ok(())
     }
@@ -247,11 +279,22 @@ fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
         values: Values::new(),
         stamp: Stamp::default(),
         boot_max: 0,
+        tails: Vec::new(),
+        blank: survey.blank,
+        next_segment: 0,
         state_in_youngest: false,
     };
     let mut segments = survey.segments;
-    let Some(last) = segments.pop() else { return found };
-    let deep = last.walk(storage, Mode::Tail);
+    found.next_segment = segments.last().map_or(0, |last| last.header.number.saturating_add(1));
+    // The youngest in which anything stands: its tail may be torn.
+    let (last, deep) = loop {
+        let Some(last) = segments.pop() else { return found };
+        let deep = last.walk(storage, Mode::Tail);
+        if !deep.is_blank(&last.header) {
+            break (last, deep);
+        }
+        found.blank.push(last.slot);
+    };
     let mut walks = Vec::new();
     // The state of an older segment, if the youngest has none: a cut came between its header and its opening.
     if deep.state.is_none() || !deep.opening {
@@ -267,7 +310,12 @@ fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
     found.state_in_youngest = deep.opening;
     for segment in &segments {
         let before = found.index.last().map(|segment: &Segment| segment.last_run);
-        let (segment, stamp, boot) = segment.close(storage, before);
+        let slot = segment.slot;
+        let Some(Closed { segment, stamp, boot, tail }) = segment.close(storage, before) else {
+            found.blank.push(slot);
+            continue;
+        };
+        found.tails.extend(tail);
         if let Some(previous) = found.index.last_mut() {
             previous.end = previous.end.min(segment.first).max(previous.first);
         }

@@ -11,6 +11,7 @@ use super::bytes::Take;
 use super::core::{Segment, Spool};
 use super::format::{Kind, Run};
 use super::gap;
+use super::sabotage::{self, Fault};
 use super::scan::{Scan, Step};
 use super::storage::Storage;
 use super::summary::{RunSummary, Summary, bare_gap};
@@ -76,7 +77,7 @@ impl<S: Storage> Spool<S> {
                 gap::join(&mut self.state.open_gaps, gap);
             }
         }
-        for gap in carried {
+        for gap in carried.into_iter().filter(|_| !sabotage::on(Fault::GapForgotten)) {
             gap::join(&mut self.state.open_gaps, gap);
         }
         self.state.delivery.drop_range(segment.first, segment.end);
@@ -108,6 +109,10 @@ impl<S: Storage> Spool<S> {
             let (head, run) = match scan.step(&mut self.storage) {
                 Step::Frame { head, run } => (head, run),
                 Step::End { .. } => break,
+                Step::Commit { new_run: true, .. } => {
+                    sources.clear();
+                    continue;
+                }
                 _ => continue,
             };
             let frame_end = head.first.saturating_add(u64::from(head.count));
@@ -159,11 +164,14 @@ impl<S: Storage> Spool<S> {
     }
 }
 
-/// The parts of `from..to` before and in the run `after`.
+/// The parts of `from..to` before and in the run `after`. What lies before any known run is given to the boot before
+/// it, counted from 1: its true name is lost.
 fn split(before: Option<Run>, after: Option<Run>, from: u64, to: u64) -> Vec<(Run, u64, u64)> {
     let Some(first) = before.or(after) else { return Vec::new() };
+    let unknown = Run { boot: first.boot.saturating_sub(1), base: from, ..first };
     let border = after.map_or(to, |run| run.base).clamp(from, to);
-    let parts = [(first, from, border), (after.unwrap_or(first), border, to)];
+    let known = first.base.clamp(from, border);
+    let parts = [(unknown, from, known), (first, known, border), (after.unwrap_or(first), border, to)];
     parts.into_iter().filter(|(_, from, to)| from < to).collect()
 }
 

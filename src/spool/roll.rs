@@ -9,7 +9,9 @@ use super::bytes::Put;
 use super::core::{Segment, Spool, frame_head};
 use super::format::{Header, Kind, PAGE};
 use super::pool::RESERVE;
+use super::sabotage::{self, Fault};
 use super::storage::{Storage, StorageError};
+use super::survey::Values;
 use super::types::{Error, GapReason, WhenFull};
 
 impl<S: Storage> Spool<S> {
@@ -21,11 +23,8 @@ impl<S: Storage> Spool<S> {
         if self.active.as_ref().is_some_and(|active| active.reserve && for_record) {
             self.make_room()?;
             // With the reserve filled again this segment is as good as any.
-            let refilled = self.pool.free_count() >= RESERVE;
-            if let Some(active) = self.active.as_mut() {
-                active.reserve = !refilled;
-            }
-            return Ok(refilled);
+            self.mark_reserve();
+            return Ok(self.pool.free_count() >= RESERVE);
         }
         self.seal()?;
         if !self.open_segment()? {
@@ -34,11 +33,16 @@ impl<S: Storage> Spool<S> {
         if for_record {
             self.make_room()?;
         }
+        self.mark_reserve();
+        Ok(true)
+    }
+
+    /// While the reserve is not whole, the active segment takes nothing that would keep it from being freed.
+    pub(super) fn mark_reserve(&mut self) {
         let reserve = self.pool.free_count() < RESERVE;
         if let Some(active) = self.active.as_mut() {
             active.reserve = reserve;
         }
-        Ok(true)
     }
 
     fn may_roll(&mut self, for_record: bool) -> Result<bool, StorageError> {
@@ -82,7 +86,10 @@ impl<S: Storage> Spool<S> {
         while self.pool.free_count() < RESERVE || self.pool.over_budget() {
             let Some(at) = self.droppable().filter(|_| self.options.when_full == WhenFull::DropOldest) else { break };
             self.drop_segment(at, GapReason::BufferFull);
-            self.state_dirty = true;
+            if sabotage::on(Fault::DropAheadOfGap) {
+                self.collect();
+                continue;
+            }
             if !self.put_state()? {
                 break;
             }
@@ -108,10 +115,12 @@ impl<S: Storage> Spool<S> {
     /// Ends the active segment, durable.
     pub(super) fn seal(&mut self) -> Result<(), StorageError> {
         let stamp = self.stamp();
-        let next = self.unwritten_first();
+        let next = self.log_end;
         let Some(active) = self.active.as_mut() else { return Ok(()) };
         let footer = active.seal(&mut self.storage, next, stamp)?;
-        active.sync(&mut self.storage)?;
+        if !sabotage::on(Fault::SealNotSynced) {
+            active.sync(&mut self.storage)?;
+        }
         let segment = Segment {
             slot: active.slot,
             header: active.header,
@@ -124,9 +133,9 @@ impl<S: Storage> Spool<S> {
         };
         self.active = None;
         self.index.push(segment);
-        // The state in that segment is durable, but the next one needs its own.
-        self.now_durable();
+        // The state stands in that segment alone until the next one is opened: nothing is freed before.
         self.state_dirty = true;
+        self.now_durable();
         Ok(())
     }
 
@@ -135,13 +144,21 @@ impl<S: Storage> Spool<S> {
         let Some(slot) = self.pool.take() else { return Ok(false) };
         let number = self.next_segment;
         self.next_segment += 1;
-        let first = self.unwritten_first();
-        let header = Header { size: slot.size, number, first, salt: self.rng.next(), age_ms: self.clock.at(self.now) };
+        let first = self.log_end;
+        let header = Header {
+            size: slot.size,
+            number,
+            first,
+            salt: self.rng.next(),
+            age_ms: self.clock.at(self.now),
+            run: self.run,
+        };
         let mut active = Active::new(slot, header, self.run);
-        match self.write_opening(&mut active) {
+        let lease = self.lease();
+        match self.write_opening(&mut active, lease) {
             Ok(()) => {
                 self.active = Some(active);
-                self.state_written();
+                self.state_written(lease);
                 self.now_durable();
                 Ok(true)
             }
@@ -152,14 +169,20 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    fn write_opening(&mut self, active: &mut Active) -> Result<(), StorageError> {
+    /// The state alone; where it would take too much of a segment, without the open gaps' counts per source.
+    pub(super) fn opening_state(&self, lease: u64) -> Vec<u8> {
+        let body = self.change_body(0, 0, false, lease);
+        let fits = body.len() <= (self.pool.segment_size() / 8) as usize;
+        if fits { body } else { self.change_body(0, 0, true, lease) }
+    }
+
+    fn write_opening(&mut self, active: &mut Active, lease: u64) -> Result<(), StorageError> {
         active.write_header(&mut self.storage)?;
-        let mut body = self.change_body(0, 0, false);
-        if body.len() > (active.header.size / 8) as usize {
-            body = self.change_body(0, 0, true);
-        }
-        body.put_varint(self.values.len() as u64);
-        for ((owner, key), value) in &self.values {
+        let mut body = self.opening_state(lease);
+        let none = Values::new();
+        let values = if sabotage::on(Fault::ValuesOnce) { &none } else { &self.values };
+        body.put_varint(values.len() as u64);
+        for ((owner, key), value) in values {
             body.put_name(owner);
             body.put_name(key);
             body.put_varint(value.len() as u64);
@@ -167,6 +190,10 @@ impl<S: Storage> Spool<S> {
         }
         let stamp = self.stamp();
         let mut write = active.begin(active.header.first, stamp);
+        if sabotage::on(Fault::NoOpening) {
+            active.write(&mut self.storage, write)?;
+            return active.sync(&mut self.storage);
+        }
         active.push(&mut write, &frame_head(Kind::Opening, &body, active.header.first, 0, stamp.wall_ns), &body);
         active.write(&mut self.storage, write)?;
         active.sync(&mut self.storage)
@@ -185,6 +212,11 @@ impl<S: Storage> Spool<S> {
         }
         self.trouble = None;
         self.retry_after = std::time::Duration::ZERO;
+        if let Err(error) = self.make_room() {
+            self.fail(error.clone());
+            return Err(error.into());
+        }
+        self.mark_reserve();
         Ok(())
     }
 

@@ -1,28 +1,69 @@
-//! Faults put into the spool on purpose, so that the crash replay can show that it finds them. Tests only.
-
-use std::cell::Cell;
+//! Faults put into the spool on purpose, so that the crash replay can show that it finds each of them.
+//!
+//! Owns one switch a thread in tests; elsewhere no fault is ever on, and the compiler leaves the places out.
 
 /// A way in which the spool could be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No fdatasync.
+    /// No fdatasync of what is written.
     NoSync,
-    /// New files' names are not made durable.
+    /// A new file's name is not made durable.
     NoFolderSync,
-    /// Frames of another life of a page pass.
+    /// The CRC is not seeded with the salt.
     CrcUnsalted,
-}
-
-thread_local! {
-    static FAULT: Cell<Option<Fault>> = const { Cell::new(None) };
+    /// What is done frees its segment before that is durable.
+    DoneAheadOfData,
+    /// A segment that is dropped is used again before its gap is durable.
+    DropAheadOfGap,
+    /// The page that opens a run is not flushed.
+    BootNotDurable,
+    /// A new run goes on with the salt of the one before.
+    NoFreshSalt,
+    /// Good pages behind a torn one are kept.
+    TailKept,
+    /// The state frame says what was sent, not what may have been sent by the time it counts.
+    NoLease,
+    /// Retention drops what is in flight.
+    NotPinned,
+    /// A refusal's gap comes in a later frame than the refusal.
+    GapAfterRefusal,
+    /// A gap is forgotten with the segment that it was in.
+    GapForgotten,
+    /// A segment opens without the state.
+    NoOpening,
+    /// A segment is begun before the one before it is durable.
+    SealNotSynced,
+    /// After a failed flush the same segment goes on.
+    TrustFailedSync,
+    /// More files are made than fit.
+    OverBudget,
+    /// PUBREC is not in the state.
+    ReleasedForgotten,
+    /// Values are written once, not with every segment.
+    ValuesOnce,
+    /// A commit is added to a page that is durable already.
+    PageWrittenTwice,
 }
 
 /// Whether this fault is put in.
+#[cfg(not(test))]
+pub(crate) const fn on(_: Fault) -> bool {
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    static FAULT: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this fault is put in.
+#[cfg(test)]
 pub(crate) fn on(fault: Fault) -> bool {
     FAULT.get() == Some(fault)
 }
 
 /// Puts a fault into this thread's spools, or takes it out.
+#[cfg(test)]
 pub(crate) fn set(fault: Option<Fault>) {
     FAULT.set(fault);
 }

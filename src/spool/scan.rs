@@ -12,6 +12,7 @@
 //! later one; every frame given has passed its CRC; positions only grow.
 
 use super::format::{Commit, FRAME_HEAD, FrameHead, Header, Kind, PAGE, Run, Seed, page_up};
+use super::sabotage::{self, Fault};
 use super::storage::Storage;
 use super::window::Window;
 
@@ -29,8 +30,8 @@ pub(crate) enum Mode {
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A commit begins.
-    Commit(Commit),
+    /// A commit begins; `new_run` if in another run, in which routes are given anew.
+    Commit { commit: Commit, new_run: bool },
     /// A frame; its body is at [`Scan::body`].
     Frame { head: FrameHead, run: Run },
     /// Bytes that were durable and are not good any more.
@@ -158,7 +159,8 @@ impl Scan {
             return self.resync(storage);
         }
         self.enter(commit);
-        self.numbered(Step::Commit(commit), commit.first, 0)
+        let new_run = self.before != Some(commit.run);
+        self.numbered(Step::Commit { commit, new_run }, commit.first, 0)
     }
 
     fn enter(&mut self, commit: Commit) {
@@ -207,7 +209,7 @@ impl Scan {
         let bad = self.offset;
         let mut page = page_up(bad.saturating_add(1));
         let mut goes_on: Option<(u32, Commit)> = None;
-        let mut was_durable = self.mode != Mode::Tail;
+        let mut was_durable = self.mode != Mode::Tail || sabotage::on(Fault::TailKept);
         let mut newest = self.run;
         while page < self.window.limit() {
             if let Some(commit) = self.commit_at(storage, page) {
@@ -237,7 +239,7 @@ impl Scan {
         self.offset = to;
         if was_cut {
             self.enter(commit);
-            return self.numbered(Step::Commit(commit), commit.first, 0);
+            return self.numbered(Step::Commit { commit, new_run: true }, commit.first, 0);
         }
         // The commit itself is met again by the next step, which takes it whatever run stood before.
         self.wants_commit = true;

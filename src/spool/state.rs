@@ -16,12 +16,11 @@
 use super::bytes::{Put, Take};
 use super::gap;
 use super::ranges::Ranges;
+use super::sabotage::{self, Fault};
 use super::types::Gap;
 
 /// A number is not sent before the one so far below it is durably done (R5): packet identifiers would be used twice.
 pub const WINDOW: u64 = 32_768;
-/// How far the lease runs ahead of what was sent: a flush for every so many messages at the most.
-pub(crate) const LEASE_AHEAD: u64 = 1024;
 
 /// The MQTT session's state, as far as it has to survive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,7 +99,7 @@ impl Delivery {
     /// Whether something in `from..to` was sent, perhaps, and is not settled: no gap may name it (R8).
     pub(crate) fn pins(&self, from: u64, to: u64) -> bool {
         let to = to.min(self.pinned_below);
-        from < to && self.unsettled_in(from, to) > 0
+        from < to && self.unsettled_in(from, to) > 0 && !sabotage::on(Fault::NotPinned)
     }
 
     pub(crate) fn unsettled_in(&self, from: u64, to: u64) -> u64 {
@@ -158,7 +157,8 @@ impl Delivery {
     }
 
     pub(crate) fn release(&mut self, number: u64) -> bool {
-        let new = !self.is_done(number) && !self.released.contains(&number);
+        let forgotten = sabotage::on(Fault::ReleasedForgotten);
+        let new = !self.is_done(number) && !self.released.contains(&number) && !forgotten;
         if new {
             self.released.push(number);
         }
@@ -186,9 +186,9 @@ impl Delivery {
         self.clean = clean;
     }
 
-    /// What the next state frame gives as the lease.
-    pub(crate) fn lease(&self) -> u64 {
-        self.sent_below.max(self.done_below).saturating_add(LEASE_AHEAD)
+    /// The number behind all that is settled.
+    pub(crate) fn settled_end(&self) -> u64 {
+        self.done.last_end().unwrap_or(0).max(self.done_below)
     }
 
     /// After recovery: nothing at or above `next` can have been sent.
@@ -211,15 +211,15 @@ const CONNECTING: u8 = 1;
 const CLEAN: u8 = 2;
 
 impl State {
-    /// Appends the state, with these gaps as the open ones.
-    pub(crate) fn encode(&self, open_gaps: &[Gap], out: &mut Vec<u8>) {
+    /// Appends the state as it is when `next` is the next number, with this lease, and these gaps as the open ones.
+    pub(crate) fn encode(&self, next: u64, lease: u64, open_gaps: &[Gap], out: &mut Vec<u8>) {
         let d = &self.delivery;
         out.put_u8(if d.connecting { CONNECTING } else { 0 } | if d.clean { CLEAN } else { 0 });
         for number in [
             d.session,
-            self.next,
+            next,
             d.done_below,
-            d.lease(),
+            lease,
             d.pinned_below,
             d.delivered,
             d.dropped,

@@ -97,10 +97,7 @@ impl Summary {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.put_u16(len_u16(self.runs.len()));
         for run in &self.runs {
-            out.extend_from_slice(&run.run.store);
-            out.put_u32(run.run.boot);
-            out.put_u64(run.run.base);
-            out.put_u64(run.run.salt);
+            run.run.encode(out);
             out.put_u64(run.first);
             out.put_u64(run.end);
             out.put_u32(run.gaps);
@@ -120,7 +117,7 @@ impl Summary {
         let before = take.rest().len();
         let mut runs = Vec::new();
         for _ in 0..take.u16()? {
-            let (store, boot, base, salt) = (take.array()?, take.u32()?, take.u64()?, take.u64()?);
+            let run = Run::decode(take)?;
             let (first, end, gaps) = (take.u64()?, take.u64()?, take.u32()?);
             let mut sources = BTreeMap::new();
             for _ in 0..take.u16()? {
@@ -128,7 +125,7 @@ impl Summary {
                 let (messages, first, last) = (take.u64()?, take.u64()?, take.u64()?);
                 sources.insert(name, Counts { messages, first, last, from_ns: take.i64()?, to_ns: take.i64()? });
             }
-            runs.push(RunSummary { run: Run { store, boot, base, salt }, first, end, gaps, sources });
+            runs.push(RunSummary { run, first, end, gaps, sources });
         }
         let encoded = before.saturating_sub(take.rest().len()).saturating_sub(2);
         Some(Self { runs, encoded })

@@ -34,6 +34,18 @@ pub(super) struct Found {
     pub(super) intact: bool,
 }
 
+/// A segment that another one follows.
+pub(super) struct Closed {
+    pub(super) segment: Segment,
+    pub(super) stamp: Stamp,
+    pub(super) boot: u32,
+    /// It was not sealed: these bytes may be in the page cache alone.
+    pub(super) tail: Option<Tail>,
+}
+
+/// Bytes of a file that may not be durable.
+pub(super) type Tail = (Slot, u32, u32);
+
 /// All that was found.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
@@ -53,6 +65,8 @@ pub(super) struct Deep {
     pub(super) summary: Summary,
     pub(super) next: u64,
     pub(super) cut: u32,
+    /// The highest offset that a commit names as durable.
+    pub(super) durable: u32,
     pub(super) stamp: Stamp,
     pub(super) boot_max: u32,
     pub(super) last_run: Option<Run>,
@@ -111,6 +125,7 @@ fn salvage<S: Storage>(storage: &mut S, slot: Slot, survey: &mut Survey) {
                 first: commit.first,
                 salt: commit.segment_salt,
                 age_ms: commit.age_ms,
+                run: commit.run,
             };
             survey.segments.push(Found { slot, header, intact: false });
         }
@@ -122,34 +137,28 @@ fn salvage<S: Storage>(storage: &mut S, slot: Slot, survey: &mut Survey) {
 
 impl Found {
     /// A segment that another one follows: by its footer, or frame by frame. `before` is the last run known.
-    pub(super) fn close<S: Storage>(&self, storage: &mut S, before: Option<Run>) -> (Segment, Stamp, u32) {
+    /// `None` if nothing is in it.
+    pub(super) fn close<S: Storage>(&self, storage: &mut S, before: Option<Run>) -> Option<Closed> {
         let footer = if self.intact { Footer::read(storage, self.slot, &self.header) } else { None };
-        let first_run = |storage: &mut S| {
-            let mut page = vec![0; PAGE as usize];
-            storage.read(&self.slot.name(), u64::from(PAGE), &mut page).ok()?;
-            Commit::find(&page, PAGE, Some(self.seed())).map(|commit| commit.run)
-        };
         if let Some(footer) = footer {
-            let run = footer.summary.runs.last().map(|run| run.run);
-            let run = run.or_else(|| first_run(storage)).or(before).unwrap_or(NO_RUN);
-            let mut segment = self.segment(footer.next, footer.stamp.age_ms, Some(footer.data_end), run);
+            let mut segment = self.segment(footer.next, footer.stamp.age_ms, Some(footer.data_end), footer.run);
             segment.oldest_ns = footer.summary.oldest_ns();
-            return (segment, footer.stamp, run.boot);
+            return Some(Closed { segment, stamp: footer.stamp, boot: footer.run.boot, tail: None });
         }
         let deep = self.walk(storage, Mode::Closed);
+        if deep.is_blank(&self.header) {
+            return None;
+        }
         let run = deep.last_run.or(before).unwrap_or(NO_RUN);
         let mut segment = self.segment(deep.next, deep.last_age_ms, None, run);
         segment.oldest_ns = deep.summary.oldest_ns();
-        (segment, deep.stamp, deep.boot_max)
+        let tail = Some((self.slot, deep.durable, deep.cut));
+        Some(Closed { segment, stamp: deep.stamp, boot: deep.boot_max, tail })
     }
 
     pub(super) fn segment(&self, end: u64, age_ms: u64, data_end: Option<u32>, last_run: Run) -> Segment {
         let (slot, header) = (self.slot, self.header);
         Segment { slot, header, first: header.first, end, age_ms, data_end, last_run, oldest_ns: None }
-    }
-
-    fn seed(&self) -> super::format::Seed {
-        super::format::Seed { salt: self.header.salt, segment: self.header.number }
     }
 
     /// Whether it was sealed.
@@ -164,7 +173,11 @@ impl Found {
         let mut sources: BTreeMap<u16, Arc<str>> = BTreeMap::new();
         loop {
             match scan.step(storage) {
-                Step::Commit(commit) => {
+                Step::Commit { commit, new_run } => {
+                    if new_run {
+                        sources.clear();
+                    }
+                    deep.durable = deep.durable.max(commit.durable);
                     deep.stamp = Stamp { age_ms: commit.age_ms, wall_ns: commit.wall_ns, synced: commit.synced };
                 }
                 Step::Damage { from, to } => deep.damage.push((from, to)),
@@ -196,6 +209,7 @@ impl Deep {
             summary: Summary::default(),
             next: header.first,
             cut: PAGE,
+            durable: 0,
             stamp: Stamp { age_ms: header.age_ms, wall_ns: 0, synced: false },
             boot_max: 0,
             last_run: None,
@@ -204,6 +218,11 @@ impl Deep {
             missing: Vec::new(),
             last_age_ms: header.age_ms,
         }
+    }
+
+    /// Nothing but a header: a cut came before the opening was durable.
+    pub(super) fn is_blank(&self, header: &Header) -> bool {
+        !self.opening && self.next == header.first && self.damage.is_empty() && self.unreadable == 0
     }
 
     /// State and values alone.

@@ -1,22 +1,8 @@
 //! The spool as callers see it, on a simulated disk.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use super::sim::{Sim, Survival};
-use super::*;
-
-pub(super) fn at(ms: u64) -> Now {
-    Now { mono: Duration::from_millis(ms), wall_ns: 1_700_000_000_000_000_000 + ms as i64 * 1_000_000, synced: true }
-}
-
-pub(super) fn route(name: &str) -> Route {
-    Route { source: Arc::from(name), blob: Arc::from(format!("route of {name}").as_bytes()) }
-}
-
-pub(super) fn options() -> Options {
-    Options { max_size: MAX_SIZE_MIN, seed: 7, ..Options::default() }
-}
+use super::{at, options, route};
+use crate::spool::*;
 
 fn open(sim: Sim) -> (Spool<Sim>, Opened) {
     Spool::open(sim, options(), *b"ABCD", at(0)).expect("opens")

@@ -12,15 +12,15 @@
 
 use std::collections::BTreeMap;
 
-use super::core::Rng;
-use super::storage::{FileInfo, Storage, StorageError, StorageErrorKind};
+use crate::spool::core::Rng;
+use crate::spool::storage::{FileInfo, Storage, StorageError, StorageErrorKind};
 
 /// Sectors are written whole or not at all.
 const SECTOR: usize = 512;
 
 /// What a cut leaves of what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Survival {
+pub(super) enum Survival {
     /// All of it: the process was killed, not the machine.
     All,
     /// Nothing.
@@ -35,7 +35,7 @@ pub(crate) enum Survival {
     Reversed,
 }
 
-pub(crate) const SURVIVALS: [Survival; 6] =
+pub(super) const SURVIVALS: [Survival; 6] =
     [Survival::All, Survival::None, Survival::Sectors, Survival::Writes, Survival::Prefix, Survival::Reversed];
 
 #[derive(Clone, Debug, Default)]
@@ -48,22 +48,22 @@ struct SimFile {
 
 /// Trouble that the disk makes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trouble {
+pub(super) struct Trouble {
     /// Writes, creations and syncs fail.
-    pub(crate) read_only: bool,
+    pub(super) read_only: bool,
     /// This many bytes are there for all files.
-    pub(crate) capacity: Option<u64>,
+    pub(super) capacity: Option<u64>,
     /// This many syncs from now the next one fails, once, and forgets what was not durable.
-    pub(crate) sync_fails_in: Option<u64>,
+    pub(super) sync_fails_in: Option<u64>,
     /// This many writes from now the next one fails, once.
-    pub(crate) write_fails_in: Option<u64>,
+    pub(super) write_fails_in: Option<u64>,
     /// Pages that can't be read: file, offset.
-    pub(crate) unreadable: Vec<(String, u64)>,
+    pub(super) unreadable: Vec<(String, u64)>,
 }
 
 /// The disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sim {
+pub(super) struct Sim {
     /// By inode; names point at them.
     files: BTreeMap<u64, SimFile>,
     names: BTreeMap<String, u64>,
@@ -71,23 +71,24 @@ pub(crate) struct Sim {
     name_changes: Vec<(String, Option<u64>)>,
     next_inode: u64,
     /// Operations that change something, so far.
-    pub(crate) operations: u64,
+    pub(super) operations: u64,
     /// The operation with this number and all behind it fail: the machine is off.
-    pub(crate) off_at: Option<u64>,
-    pub(crate) trouble: Trouble,
+    pub(super) off_at: Option<u64>,
+    pub(super) trouble: Trouble,
     /// Highest sum of all sizes seen.
-    pub(crate) bytes_max: u64,
+    pub(super) bytes_max: u64,
     /// Bytes and flushes, for figures.
-    pub(crate) written: u64,
-    pub(crate) syncs: u64,
+    pub(super) written: u64,
+    pub(super) syncs: u64,
 }
 
 impl Sim {
     /// The disk after a power cut.
-    pub(crate) fn after_cut(&self, survival: Survival, seed: u64) -> Self {
+    pub(super) fn after_cut(&self, survival: Survival, seed: u64) -> Self {
         let mut rng = Rng(seed);
         let mut after = self.clone();
         after.off_at = None;
+        after.trouble = Trouble::default();
         after.operations = 0;
         if survival != Survival::All {
             let kept = match survival {
@@ -121,7 +122,7 @@ impl Sim {
     }
 
     /// Turns one bit over, in what is durable too.
-    pub(crate) fn flip(&mut self, name: &str, offset: usize, bit: u8) {
+    pub(super) fn flip(&mut self, name: &str, offset: usize, bit: u8) {
         let Some(file) = self.names.get(name).and_then(|inode| self.files.get_mut(inode)) else { return };
         for bytes in [&mut file.bytes, &mut file.durable] {
             if let Some(byte) = bytes.get_mut(offset) {
@@ -130,15 +131,25 @@ impl Sim {
         }
     }
 
-    pub(crate) fn names(&self) -> Vec<String> {
+    /// Makes one byte zero, in what is durable too.
+    pub(super) fn zero(&mut self, name: &str, offset: usize) {
+        let Some(file) = self.names.get(name).and_then(|inode| self.files.get_mut(inode)) else { return };
+        for bytes in [&mut file.bytes, &mut file.durable] {
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte = 0;
+            }
+        }
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
     }
 
-    pub(crate) fn content(&self, name: &str) -> Option<&[u8]> {
+    pub(super) fn content(&self, name: &str) -> Option<&[u8]> {
         self.names.get(name).and_then(|inode| self.files.get(inode)).map(|file| file.bytes.as_slice())
     }
 
-    pub(crate) fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, name: &str) {
         self.names.remove(name);
         self.durable_names.remove(name);
     }
@@ -199,9 +210,9 @@ impl SimFile {
                 let kept = match survival {
                     Survival::All => true,
                     Survival::None => false,
-                    Survival::Sectors => rng.next() % 2 == 0,
-                    Survival::Writes => (stop as u64 ^ place as u64).wrapping_mul(0x9e37_79b9) % 3 != 0,
-                    Survival::Prefix => place < stop || (place == stop && rng.next() % 2 == 0),
+                    Survival::Sectors => rng.next().is_multiple_of(2),
+                    Survival::Writes => !(stop as u64 ^ place as u64).wrapping_mul(0x9e37_79b9).is_multiple_of(3),
+                    Survival::Prefix => place < stop || (place == stop && rng.next().is_multiple_of(2)),
                     Survival::Reversed => place > 0,
                 };
                 if kept {
@@ -302,8 +313,10 @@ impl Storage for Sim {
             file.writes.clear();
             return Err(StorageError::new(StorageErrorKind::Io, "sync", name, "input/output error"));
         }
-        file.durable.clone_from(&file.bytes);
-        file.writes.clear();
+        // Only what was written since: what a failed sync forgot stays forgotten.
+        for (offset, data) in std::mem::take(&mut file.writes) {
+            put(&mut file.durable, offset, &data);
+        }
         Ok(())
     }
 

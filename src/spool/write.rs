@@ -1,0 +1,247 @@
+//! From pending to written: records, gaps with the state, and the flush.
+//!
+//! Owns no data. Invariants: items are written in number order; numbers that were dropped unwritten are said in a
+//! state frame before the next record; what the log names never goes ahead of what it holds.
+
+use std::time::Duration;
+
+use super::bytes::{Put, len_u32};
+use super::core::{Item, ItemBody, Mark, Spool, frame_head};
+use super::format::{FrameHead, Kind};
+use super::gap;
+use super::sabotage::{self, Fault};
+use super::storage::{Storage, StorageError};
+use super::summary::Summary;
+use super::types::Error;
+
+/// Bytes that may wait for a flush before one is made anyway.
+const UNSYNCED_MAX: usize = 1 << 20;
+/// While full, a segment for records is looked for again after so long.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+impl<S: Storage> Spool<S> {
+    /// Writes all that is pending, rolling segments where needed; the disk's refusals lead to memory.
+    pub(super) fn write_pending(&mut self) -> Result<(), Error> {
+        if self.active.is_none() {
+            if self.now.mono < self.retry_at {
+                self.trim_memory();
+                return Err(self.trouble_error());
+            }
+            self.restore()?;
+        }
+        while self.unwritten().is_some() {
+            if let Err(error) = self.write_next() {
+                self.fail(error.clone());
+                return Err(error.into());
+            }
+        }
+        if self.pending_bytes > UNSYNCED_MAX {
+            self.sync_active()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn trouble_error(&self) -> Error {
+        self.trouble.clone().map_or(Error::Full, Error::Storage)
+    }
+
+    /// Where in `pending` the first item stands that is not written. Rolling moves it: what is durable leaves.
+    fn unwritten(&self) -> Option<usize> {
+        self.pending.iter().position(|item| !item.written)
+    }
+
+    /// Writes the next item, or drops it if no segment can be had for it.
+    fn write_next(&mut self) -> Result<(), StorageError> {
+        // Two rolls at most: into a segment with room, and once more if that one came from the reserve.
+        for _ in 0..3 {
+            let Some(at) = self.unwritten() else { return Ok(()) };
+            let is_record = self.is_record(at);
+            let waits = if is_record {
+                self.full && self.now.mono < self.full_until
+            } else {
+                self.active.as_ref().is_some_and(|active| active.reserve)
+            };
+            if waits {
+                break;
+            }
+            let done = if is_record { self.put_record(at)? } else { self.put_gaps(at)? };
+            if done {
+                self.full &= !is_record;
+                return Ok(());
+            }
+            if !self.roll(is_record)? {
+                self.full_until = self.now.mono.saturating_add(FULL_RETRY);
+                break;
+            }
+        }
+        match self.unwritten() {
+            Some(at) if self.is_record(at) => self.refuse_item(at),
+            // A gap that finds no room waits in memory and in the state; only records are refused.
+            Some(at) => self.park_gap(at),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn is_record(&self, at: usize) -> bool {
+        self.pending.get(at).is_some_and(|item| matches!(item.body, ItemBody::Record { .. }))
+    }
+
+    /// A gap without room goes back to the open ones; its number is left unused and settled.
+    fn park_gap(&mut self, at: usize) {
+        let Some(item) = self.remove_pending(at) else { return };
+        let (first, end) = (item.first, item.end());
+        if let ItemBody::Gap(gap) = item.body {
+            let own = super::summary::bare_gap(&self.run, gap.reason, first, end);
+            self.state.delivery.drop_range(first, end);
+            gap::join(&mut self.state.open_gaps, gap);
+            gap::join(&mut self.state.open_gaps, own);
+        }
+        self.full = true;
+        self.hole = true;
+        self.state_dirty = true;
+    }
+
+    fn put_record(&mut self, at: usize) -> Result<bool, StorageError> {
+        if self.hole && !self.put_state()? {
+            return Ok(false);
+        }
+        let stamp = self.stamp();
+        let (Some(active), Some(item)) = (self.active.as_mut(), self.pending.get_mut(at)) else { return Ok(false) };
+        let ItemBody::Record { route, payload } = &item.body else { return Ok(true) };
+        if active.reserve || active.routes_full() {
+            return Ok(false);
+        }
+        let mut write = active.begin(self.log_end, stamp);
+        let known = active.route(route);
+        let index = known.unwrap_or_else(|index| index);
+        if known.is_err() {
+            let mut body = Vec::with_capacity(route.blob.len() + route.source.len() + 1);
+            body.put_name(&route.source);
+            body.extend_from_slice(&route.blob);
+            let head = frame_head(Kind::Route, &body, item.first, 0, 0);
+            active.push(&mut write, &FrameHead { route: index, ..head }, &body);
+        }
+        let head = frame_head(Kind::Record, payload, item.first, item.count, item.time_ns);
+        active.push(&mut write, &FrameHead { route: index, ..head }, payload);
+        let growth = Summary::growth(&route.source);
+        if !active.fits(&write, growth, 0) {
+            return Ok(false);
+        }
+        active.write(&mut self.storage, write)?;
+        if known.is_err() {
+            active.add_route(route, index);
+        }
+        active.summary.add_record(&active.run.clone(), &route.source, item.first, item.count, item.time_ns);
+        active.first_age_ms.get_or_insert(stamp.age_ms);
+        active.last_age_ms = stamp.age_ms;
+        item.written = true;
+        self.log_end = item.end();
+        Ok(true)
+    }
+
+    /// Writes the gaps from `at` on that follow one another, with the state, in one frame.
+    fn put_gaps(&mut self, at: usize) -> Result<bool, StorageError> {
+        let Some((first, time_ns)) = self.pending.get(at).map(|item| (item.first, item.time_ns)) else {
+            return Ok(true);
+        };
+        let follows = |(place, item): &(usize, &Item)| {
+            matches!(item.body, ItemBody::Gap(_)) && item.first == first + *place as u64 && item.time_ns == time_ns
+        };
+        let count = self.pending.iter().skip(at).enumerate().take_while(follows).count();
+        self.put_change(at, count)
+    }
+
+    /// Writes the state, if it is not written as it stands.
+    pub(super) fn put_state(&mut self) -> Result<bool, StorageError> {
+        if !self.state_dirty { Ok(true) } else { self.put_change(0, 0) }
+    }
+
+    fn put_change(&mut self, at: usize, mut count: usize) -> Result<bool, StorageError> {
+        let stamp = self.stamp();
+        let Some(active) = self.active.as_ref() else { return Ok(false) };
+        let (limit, lease) = ((active.header.size / 8) as usize, self.lease());
+        let mut body = self.change_body(at, count, false, lease);
+        if body.len() > limit {
+            body = self.change_body(at, count, true, lease);
+        }
+        while body.len() > limit && count > 1 {
+            count /= 2;
+            body = self.change_body(at, count, true, lease);
+        }
+        let written = self.pending.get(at).filter(|_| count > 0).map(|item| (item.first, item.time_ns));
+        let (first, time_ns) = written.unwrap_or((self.unwritten_first(), stamp.wall_ns));
+        let head = frame_head(Kind::Change, &body, first, len_u32(count), time_ns);
+        let Some(active) = self.active.as_mut() else { return Ok(false) };
+        // The head may survive without the frame: it says no more than the log did before.
+        let mut write = active.begin(self.log_end, stamp);
+        active.push(&mut write, &head, &body);
+        if !active.fits(&write, Summary::growth(""), 0) {
+            return Ok(false);
+        }
+        active.write(&mut self.storage, write)?;
+        for item in self.pending.iter_mut().skip(at).take(count) {
+            item.written = true;
+            active.summary.add_gaps(&active.run.clone(), item.first, 1);
+        }
+        self.state_written(lease);
+        Ok(true)
+    }
+
+    pub(super) fn state_written(&mut self, lease: u64) {
+        self.state_dirty = false;
+        self.hole = false;
+        self.log_end = self.unwritten_first();
+        self.written_mark = Mark { lease, done_below: self.state.delivery.done_below() };
+    }
+
+    /// Gaps and the whole state. Gaps that are pending and not in this segment yet count as open ones, so that none
+    /// is forgotten if only this frame survives; `bare` leaves out the open ones' counts per source.
+    pub(super) fn change_body(&self, at: usize, count: usize, bare: bool, lease: u64) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.put_varint(count as u64);
+        let mut open = self.state.open_gaps.clone();
+        for (place, item) in self.pending.iter().enumerate() {
+            match &item.body {
+                ItemBody::Gap(gap) if (at..at + count).contains(&place) => gap::encode(gap, &mut body),
+                ItemBody::Gap(gap) if !item.written => open.push(gap.clone()),
+                _ => {}
+            }
+        }
+        if bare {
+            open.iter_mut().for_each(|gap| gap.sources.clear());
+        }
+        // Numbers that are given but not written yet are not named: they may never be.
+        let own = self.pending.get(at + count.saturating_sub(1)).filter(|_| count > 0);
+        let next = own.map_or_else(|| self.unwritten_first(), Item::end);
+        self.state.encode(next, lease, &open, &mut body);
+        body
+    }
+
+    /// Flushes the active segment: all that is written in it is durable then.
+    pub(super) fn sync_active(&mut self) -> Result<(), Error> {
+        let Some(active) = self.active.as_mut() else { return Err(self.trouble_error()) };
+        if active.dirty
+            && let Err(error) = active.sync(&mut self.storage)
+        {
+            if sabotage::on(Fault::TrustFailedSync) {
+                return Err(error.into());
+            }
+            self.fail(error.clone());
+            return Err(error.into());
+        }
+        self.now_durable();
+        Ok(())
+    }
+
+    /// Everything written is durable.
+    pub(super) fn now_durable(&mut self) {
+        while self.pending.front().is_some_and(|item| item.written) {
+            self.remove_pending(0);
+        }
+        self.durable_mark = self.written_mark;
+        if !self.state_dirty {
+            self.collect();
+        }
+    }
+}
