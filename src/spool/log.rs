@@ -190,7 +190,8 @@ impl<S: Storage> Spool<S> {
 
     /// This number is handed to a session: it is pinned until it is done (R8).
     pub fn sent(&mut self, number: u64) {
-        self.state.delivery.sent(number);
+        let trusted = self.active.is_some();
+        self.state.delivery.sent(number, trusted);
         if self.written_mark.lease.saturating_sub(self.state.delivery.sent_below()) < self.lease_ahead() / 2 {
             self.state_dirty = true;
         }

@@ -52,7 +52,11 @@ impl<S: Storage> Spool<S> {
         if self.pool.free_count() < wanted {
             self.free_what_is_done()?;
         }
-        let droppable = self.options.when_full == WhenFull::DropOldest && self.droppable().is_some();
+        // Once it is sealed, the active segment may be the oldest that can go: a disk that others have filled.
+        let delivery = &self.state.delivery;
+        let active = self.active.as_ref().is_some_and(|active| !delivery.pins(active.header.first, self.log_end));
+        let drops = self.options.when_full == WhenFull::DropOldest;
+        let droppable = drops && (active || self.droppable().is_some());
         Ok(match for_record {
             true => self.pool.free_count() > RESERVE || (droppable && self.pool.free_count() >= 1),
             false => self.pool.free_count() >= 1,

@@ -165,7 +165,11 @@ impl Delivery {
         new
     }
 
-    pub(crate) fn sent(&mut self, number: u64) {
+    /// What is sent while no state can be written (`trusted` is false) may be sent again after a crash.
+    pub(crate) fn sent(&mut self, number: u64, trusted: bool) {
+        if !trusted && number >= self.sent_below {
+            self.maybe_duplicated += 1;
+        }
         self.sent_below = self.sent_below.max(number.saturating_add(1));
         self.pinned_below = self.pinned_below.max(self.sent_below);
     }

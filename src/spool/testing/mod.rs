@@ -4,7 +4,7 @@
 //!   api     what callers see            sim     the disk, and what a power cut leaves of it
 //!   crash   workload, cut anywhere      model   what was promised, and the check of it
 //!   verify  opening what a cut left     damage  flipped bits, lost pages and files
-//!   props   the codecs, over random input
+//!   props   the codecs, over random input   memory  a disk that refuses, and comes back
 //! ```
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers in tests are small")]
@@ -12,6 +12,7 @@
 mod api;
 mod crash;
 mod damage;
+mod memory;
 mod model;
 mod props;
 mod sim;

@@ -83,6 +83,11 @@ pub(super) struct Sim {
 }
 
 impl Sim {
+    /// An empty disk that makes trouble.
+    pub(super) fn with(trouble: Trouble) -> Self {
+        Self { trouble, ..Self::default() }
+    }
+
     /// The disk after a power cut.
     pub(super) fn after_cut(&self, survival: Survival, seed: u64) -> Self {
         let mut rng = Rng(seed);
