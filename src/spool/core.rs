@@ -9,20 +9,21 @@
 //! Owns [`Spool`]. Invariants: `pending` holds exactly what is not durable, in number order; what is below `durable`
 //! is on the disk; `state.next` is above every number given.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::active::{Active, Stamp};
 use super::bytes::len_u32;
 use super::format::{FrameHead, Header, Kind, Run};
 use super::gap;
+use super::pending::{Item, ItemBody, Pending};
 use super::pool::{Pool, Slot};
 use super::read::Cursor;
 use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::State;
 use super::storage::{Storage, StorageError};
-use super::types::{Damage, Gap, GapReason, Now, Options, Route, WhenFull};
+use super::types::{Damage, GapReason, Now, Options, WhenFull};
 
 /// After the disk failed it is tried again so much later; twice as long each time, up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -31,8 +32,6 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const LEASE_PART: u64 = 16;
 const LEASE_MIN: u64 = 8;
 const LEASE_MAX: u64 = 1024;
-/// What a pending item takes beside its payload, roughly.
-pub(super) const ITEM_BYTES: usize = 64;
 
 /// A log on disk with delivery state. See the module's head.
 #[derive(Debug)]
@@ -43,8 +42,7 @@ pub struct Spool<S: Storage> {
     /// Segments that are not written any more, by number.
     pub(super) index: Vec<Segment>,
     pub(super) active: Option<Active>,
-    pub(super) pending: VecDeque<Item>,
-    pub(super) pending_bytes: usize,
+    pub(super) pending: Pending,
     pub(super) state: State,
     pub(super) state_dirty: bool,
     /// Lease and low-water mark of the state frame written last, and of the durable one.
@@ -96,36 +94,6 @@ impl Segment {
             Some(end) => (end, Mode::Sealed),
             None => (self.slot.size, Mode::Closed),
         }
-    }
-}
-
-/// Something appended that is not durable yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) first: u64,
-    pub(super) count: u32,
-    pub(super) time_ns: i64,
-    pub(super) written: bool,
-    pub(super) body: ItemBody,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ItemBody {
-    Record { route: Route, payload: Vec<u8> },
-    Gap(Gap),
-}
-
-impl Item {
-    pub(super) fn end(&self) -> u64 {
-        self.first.saturating_add(u64::from(self.count))
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        ITEM_BYTES
-            + match &self.body {
-                ItemBody::Record { payload, .. } => payload.len(),
-                ItemBody::Gap(gap) => gap.sources.len() * ITEM_BYTES,
-            }
     }
 }
 
@@ -182,7 +150,7 @@ impl<S: Storage> Spool<S> {
 
     /// The first number that is neither durable nor in the active segment.
     pub(super) fn unwritten_first(&self) -> u64 {
-        self.pending.iter().find(|item| !item.written).map_or(self.state.next, |item| item.first)
+        self.pending.unwritten_first().unwrap_or(self.state.next)
     }
 
     /// How far the lease runs ahead of what was sent. What lies between is pinned after a crash, so it is bounded in
@@ -207,17 +175,6 @@ impl<S: Storage> Spool<S> {
         delivery.sent_below().max(delivery.done_below()).saturating_add(self.lease_ahead())
     }
 
-    pub(super) fn push_pending(&mut self, item: Item) {
-        self.pending_bytes += item.bytes();
-        self.pending.push_back(item);
-    }
-
-    pub(super) fn remove_pending(&mut self, at: usize) -> Option<Item> {
-        let item = self.pending.remove(at)?;
-        self.pending_bytes = self.pending_bytes.saturating_sub(item.bytes());
-        Some(item)
-    }
-
     /// The disk refused: the segment is set aside, and what is not durable stays in memory.
     pub(super) fn fail(&mut self, error: StorageError) {
         self.set_aside();
@@ -228,9 +185,7 @@ impl<S: Storage> Spool<S> {
     }
 
     fn set_aside(&mut self) {
-        for item in &mut self.pending {
-            item.written = false;
-        }
+        self.pending.mark_unwritten();
         self.state_dirty = true;
         self.written_mark = self.durable_mark;
         if let Some(active) = self.active.take() {
@@ -254,23 +209,22 @@ impl<S: Storage> Spool<S> {
         if self.active.is_some() {
             return;
         }
-        while self.pending_bytes > self.options.memory_max {
+        while self.pending.bytes() > self.options.memory_max {
             let droppable = |item: &Item, state: &State| {
-                matches!(item.body, ItemBody::Record { .. }) && !state.delivery.pins(item.first, item.end())
+                item.is_record() && !state.delivery.pins(item.first, item.end())
             };
-            let mut places = self.pending.iter().enumerate().filter(|(_, item)| droppable(item, &self.state));
             let found = match self.options.when_full {
-                WhenFull::DropOldest => places.next(),
-                WhenFull::DropNewest => places.next_back(),
+                WhenFull::DropOldest => self.pending.iter().position(|item| droppable(item, &self.state)),
+                WhenFull::DropNewest => self.pending.iter().rposition(|item| droppable(item, &self.state)),
             };
-            let Some(at) = found.map(|(at, _)| at) else { return };
+            let Some(at) = found else { return };
             self.refuse_item(at);
         }
     }
 
     /// A pending record is dropped; the gap stays open until there is room.
     pub(super) fn refuse_item(&mut self, at: usize) {
-        let Some(item) = self.remove_pending(at) else { return };
+        let Some(item) = self.pending.remove(at) else { return };
         let ItemBody::Record { route, .. } = &item.body else { return };
         for (from, to) in self.state.delivery.unsettled(item.first, item.end()) {
             let mut gap = super::summary::bare_gap(&self.run, GapReason::BufferFull, from, to);

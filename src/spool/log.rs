@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bytes::Put;
-use super::core::{Item, ItemBody, Spool, frame_head};
+use super::core::{Spool, frame_head};
 use super::format::Kind;
 use super::gap;
+use super::pending::{Item, ItemBody};
 use super::sabotage::{self, Fault};
 use super::state::{Delivery, WINDOW};
 use super::storage::Storage;
@@ -59,7 +60,7 @@ impl<S: Storage> Spool<S> {
 
     /// All numbers below are durable (or settled).
     pub fn durable(&self) -> u64 {
-        self.pending.front().map_or(self.state.next, |item| item.first)
+        self.pending.first().unwrap_or(self.state.next)
     }
 
     /// Numbers below may be sent now: the window of packet identifiers is durably free (R5), and a restart would know
@@ -70,9 +71,8 @@ impl<S: Storage> Spool<S> {
         if self.active.is_none() || sabotage::on(Fault::NoLease) {
             return self.state.delivery.done_below().saturating_add(WINDOW);
         }
-        let gap = self.pending.iter().find(|item| matches!(item.body, ItemBody::Gap(_)));
         let window = self.durable_mark.done_below.saturating_add(WINDOW);
-        self.durable_mark.lease.min(window).min(gap.map_or(u64::MAX, |gap| gap.first))
+        self.durable_mark.lease.min(window).min(self.pending.first_gap().unwrap_or(u64::MAX))
     }
 
     /// Bytes that a record's payload, its route's blob and its source's name may take together.
@@ -104,7 +104,7 @@ impl<S: Storage> Spool<S> {
         let first = self.state.next;
         self.state.next = first.saturating_add(u64::from(messages));
         let body = ItemBody::Record { route: route.clone(), payload: payload.to_vec() };
-        self.push_pending(Item { first, count: messages, time_ns, written: false, body });
+        self.pending.push(Item { first, count: messages, time_ns, body });
         self.urgent();
         // The disk's trouble shows in the state; the record is in memory then, or in a gap.
         let _ = self.write_pending();
@@ -171,11 +171,10 @@ impl<S: Storage> Spool<S> {
             }
             let first = self.state.next;
             self.state.next = first.saturating_add(1);
-            self.push_pending(Item {
+            self.pending.push(Item {
                 first,
                 count: 1,
                 time_ns: self.now.wall_ns,
-                written: false,
                 body: ItemBody::Gap(gap),
             });
             self.state_dirty = true;
@@ -339,7 +338,7 @@ impl<S: Storage> Spool<S> {
         let closed: u64 = self.index.iter().map(|segment| delivery.unsettled_in(segment.first, segment.end)).sum();
         let durable = self.durable();
         let active = self.active.as_ref().map_or(0, |active| delivery.unsettled_in(active.header.first, durable));
-        let pending: u64 = self.pending.iter().map(|item| delivery.unsettled_in(item.first, item.end())).sum();
+        let pending = delivery.unsettled_in(durable, self.state.next);
         Stats {
             accepted: self.state.next.saturating_sub(1),
             delivered: delivery.delivered(),

@@ -23,6 +23,7 @@ mod core;
 mod format;
 mod gap;
 mod log;
+mod pending;
 mod pool;
 mod ranges;
 mod read;

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::bytes::Take;
-use super::core::{ItemBody, Segment, Spool};
+use super::core::{Segment, Spool};
 use super::format::{FLAG_LZ4, FrameHead, Kind, Run};
+use super::pending::ItemBody;
 use super::retain::read_gaps;
 use super::scan::{Mode, Scan, Step};
 use super::storage::Storage;
@@ -212,7 +213,7 @@ impl<S: Storage> Spool<S> {
     /// What is in memory, from `at` on.
     fn read_pending(&self, at: u64, mut bytes: usize, max_bytes: usize, out: &mut Vec<Entry>) -> u64 {
         let mut next = at;
-        for item in self.pending.iter().filter(|item| item.end() > at) {
+        for item in self.pending.from(at) {
             if bytes >= max_bytes {
                 return next;
             }

@@ -10,12 +10,12 @@
 //! Invariants: opening succeeds but for a newer version; the boot is durable on return, or the store id is new, so
 //! that no (store, boot, seq) is ever given twice; damage that was reported is not reported again.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::active::{Active, Stamp};
 use super::core::{AgeClock, Mark, Rng, Segment, Spool, frame_head};
 use super::format::{Kind, PAGE, Run, page_up};
+use super::pending::Pending;
 use super::pool::{Pool, RESERVE, Slot};
 use super::sabotage::{self, Fault};
 use super::scan::Mode;
@@ -94,8 +94,7 @@ impl<S: Storage> Spool<S> {
             pool,
             index: found.index.clone(),
             active: None,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
+            pending: Pending::default(),
             state,
             state_dirty: false,
             written_mark: mark,

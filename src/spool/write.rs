@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::bytes::{Put, len_u32};
-use super::core::{Item, ItemBody, Mark, Spool, frame_head};
+use super::core::{Mark, Spool, frame_head};
 use super::format::{FrameHead, Kind};
 use super::gap;
+use super::pending::{Item, ItemBody};
 use super::sabotage::{self, Fault};
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
@@ -29,13 +30,13 @@ impl<S: Storage> Spool<S> {
             }
             self.restore()?;
         }
-        while self.unwritten().is_some() {
+        while self.pending.unwritten().is_some() {
             if let Err(error) = self.write_next() {
                 self.fail(error.clone());
                 return Err(error.into());
             }
         }
-        if self.pending_bytes > UNSYNCED_MAX {
+        if self.pending.bytes() > UNSYNCED_MAX {
             self.sync_active()?;
         }
         Ok(())
@@ -45,16 +46,12 @@ impl<S: Storage> Spool<S> {
         self.trouble.clone().map_or(Error::Full, Error::Storage)
     }
 
-    /// Where in `pending` the first item stands that is not written. Rolling moves it: what is durable leaves.
-    fn unwritten(&self) -> Option<usize> {
-        self.pending.iter().position(|item| !item.written)
-    }
-
     /// Writes the next item, or drops it if no segment can be had for it.
     fn write_next(&mut self) -> Result<(), StorageError> {
         // Two rolls at most: into a segment with room, and once more if that one came from the reserve.
         for _ in 0..3 {
-            let Some(at) = self.unwritten() else { return Ok(()) };
+            // Rolling moves it: what is durable leaves the queue.
+            let Some(at) = self.pending.unwritten() else { return Ok(()) };
             let is_record = self.is_record(at);
             let waits = if is_record {
                 self.full && self.now.mono < self.full_until
@@ -74,7 +71,7 @@ impl<S: Storage> Spool<S> {
                 break;
             }
         }
-        match self.unwritten() {
+        match self.pending.unwritten() {
             Some(at) if self.is_record(at) => self.refuse_item(at),
             // A gap that finds no room waits in memory and in the state; only records are refused.
             Some(at) => self.park_gap(at),
@@ -84,12 +81,12 @@ impl<S: Storage> Spool<S> {
     }
 
     fn is_record(&self, at: usize) -> bool {
-        self.pending.get(at).is_some_and(|item| matches!(item.body, ItemBody::Record { .. }))
+        self.pending.get(at).is_some_and(Item::is_record)
     }
 
     /// A gap without room goes back to the open ones; its number is left unused and settled.
     fn park_gap(&mut self, at: usize) {
-        let Some(item) = self.remove_pending(at) else { return };
+        let Some(item) = self.pending.remove(at) else { return };
         let (first, end) = (item.first, item.end());
         if let ItemBody::Gap(gap) = item.body {
             let own = super::summary::bare_gap(&self.run, gap.reason, first, end);
@@ -107,7 +104,7 @@ impl<S: Storage> Spool<S> {
             return Ok(false);
         }
         let stamp = self.stamp();
-        let (Some(active), Some(item)) = (self.active.as_mut(), self.pending.get_mut(at)) else { return Ok(false) };
+        let (Some(active), Some(item)) = (self.active.as_mut(), self.pending.get(at)) else { return Ok(false) };
         let ItemBody::Record { route, payload } = &item.body else { return Ok(true) };
         if active.reserve || active.routes_full() {
             return Ok(false);
@@ -135,8 +132,8 @@ impl<S: Storage> Spool<S> {
         active.summary.add_record(&active.run.clone(), &route.source, item.first, item.count, item.time_ns);
         active.first_age_ms.get_or_insert(stamp.age_ms);
         active.last_age_ms = stamp.age_ms;
-        item.written = true;
         self.log_end = item.end();
+        self.pending.mark_written(1);
         Ok(true)
     }
 
@@ -146,7 +143,7 @@ impl<S: Storage> Spool<S> {
             return Ok(true);
         };
         let follows = |(place, item): &(usize, &Item)| {
-            matches!(item.body, ItemBody::Gap(_)) && item.first == first + *place as u64 && item.time_ns == time_ns
+            !item.is_record() && item.first == first + *place as u64 && item.time_ns == time_ns
         };
         let count = self.pending.iter().skip(at).enumerate().take_while(follows).count();
         self.put_change(at, count)
@@ -180,10 +177,10 @@ impl<S: Storage> Spool<S> {
             return Ok(false);
         }
         active.write(&mut self.storage, write)?;
-        for item in self.pending.iter_mut().skip(at).take(count) {
-            item.written = true;
-            active.summary.add_gaps(&active.run.clone(), item.first, 1);
+        if count > 0 {
+            active.summary.add_gaps(&active.run.clone(), first, len_u32(count));
         }
+        self.pending.mark_written(count);
         self.state_written(lease);
         Ok(true)
     }
@@ -201,11 +198,10 @@ impl<S: Storage> Spool<S> {
         let mut body = Vec::new();
         body.put_varint(count as u64);
         let mut open = self.state.open_gaps.clone();
-        for (place, item) in self.pending.iter().enumerate() {
-            match &item.body {
-                ItemBody::Gap(gap) if (at..at + count).contains(&place) => gap::encode(gap, &mut body),
-                ItemBody::Gap(gap) if !item.written => open.push(gap.clone()),
-                _ => {}
+        for (place, gap) in self.pending.unwritten().into_iter().flat_map(|from| self.pending.gaps_from(from)) {
+            match (at..at + count).contains(&place) {
+                true => gap::encode(gap, &mut body),
+                false => open.push(gap.clone()),
             }
         }
         if bare {
@@ -236,9 +232,7 @@ impl<S: Storage> Spool<S> {
 
     /// Everything written is durable.
     pub(super) fn now_durable(&mut self) {
-        while self.pending.front().is_some_and(|item| item.written) {
-            self.remove_pending(0);
-        }
+        self.pending.drop_written();
         self.durable_mark = self.written_mark;
         if !self.state_dirty {
             self.collect();

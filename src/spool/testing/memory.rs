@@ -82,7 +82,7 @@ fn what_does_not_fit_into_memory_is_dropped_and_named() {
         for n in 0..100 {
             spool.append(at(10 + n), &route("memory"), 1, n as i64, &[1; 1000]).expect("fits");
             let stats = conserved(&spool);
-            assert!(spool.pending_bytes <= 20_000 && stats.state == BufferState::Memory);
+            assert!(spool.pending.bytes() <= 20_000 && stats.state == BufferState::Memory);
         }
         let held = conserved(&spool);
         assert!(held.dropped > 75 && held.buffered > 15, "{held:?}");
