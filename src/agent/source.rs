@@ -8,23 +8,27 @@
 //!           └── its configuration can never work, no such plugin, not granted ──▶ failed (until a reload)
 //! ```
 //!
+//! A plugin whose file was replaced is started and polled once beside the one that runs; if it works it takes over
+//! between two polls, if not the old one stays.
+//!
 //! A source is alone in its task: whatever its plugin does, the others are polled on time. When it dies, one
 //! message names all its points as bad, so that no dashboard goes on showing its last values.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::log::{Lane, Log};
+use super::metas::MetaList;
 use super::schedule::Schedule;
-use super::state::PluginState;
+use super::start::{self, NoStart, Passed};
 use crate::config::{self, Topics};
 use crate::encode::{self, Route};
-use crate::os::{clock, places};
-use crate::plugin::{About, Failure, Host, Instance, SourceSpec, Trigger};
+use crate::os::clock;
+use crate::plugin::{About, Failure, Host, Instance, Trigger};
 use crate::reading::{Batch, Quality, READINGS_MAX, Reading, Timestamp};
 use crate::status::{self, SourceState};
 
@@ -39,13 +43,13 @@ const HEALTHY: Duration = Duration::from_secs(10);
 const NEXT_MIN: Duration = Duration::from_millis(10);
 const NEXT_MAX: Duration = Duration::from_secs(86_400);
 
-/// What the publisher is told about a source.
-#[derive(Clone, Debug)]
-pub struct Meta {
-    /// The source's name.
-    pub source: String,
-    /// The payload of its meta message.
-    pub payload: Vec<u8>,
+/// What a source is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// It is to end.
+    pub stop: bool,
+    /// Grows when its plugin's file was replaced.
+    pub plugin: u64,
 }
 
 /// What all sources share.
@@ -62,7 +66,7 @@ pub struct Surroundings {
     /// Where batches go, and the plugin's durable values.
     pub log: Log,
     /// Where metas go.
-    pub metas: mpsc::Sender<Meta>,
+    pub metas: MetaList,
 }
 
 /// One source's task.
@@ -70,6 +74,9 @@ pub struct Source {
     settings: config::Source,
     around: Surroundings,
     status: watch::Sender<status::Source>,
+    orders: watch::Receiver<Orders>,
+    /// The trial of a plugin that was replaced.
+    trial: Option<JoinHandle<Result<Passed, String>>>,
     /// Points and reasons, once known; they outlive the instance.
     about: Option<About>,
     /// Whether its values were said to be bad since the last poll that worked.
@@ -90,28 +97,33 @@ enum End {
 
 impl Source {
     /// A source that has not started yet, and where it shows how it is.
-    pub fn new(settings: config::Source, around: Surroundings) -> (Self, watch::Receiver<status::Source>) {
+    pub fn new(
+        settings: config::Source,
+        around: Surroundings,
+        orders: watch::Receiver<Orders>,
+    ) -> (Self, watch::Receiver<status::Source>) {
         let shown = status::Source {
             name: settings.name.clone(),
             plugin: settings.plugin.clone(),
             ..status::Source::default()
         };
         let (status, receiver) = watch::channel(shown);
-        (Self { settings, around, status, about: None, said_dead: false }, receiver)
+        (Self { settings, around, status, orders, trial: None, about: None, said_dead: false }, receiver)
     }
 
-    /// Runs until `stop` says so.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until its orders say stop.
+    pub async fn run(mut self) {
         let mut pause = BACKOFF_MIN;
         loop {
-            let end = self.life(&mut stop).await;
-            match end {
+            match self.life().await {
                 End::Stop => break,
                 End::Hopeless(why) => {
                     error!(source = %self.settings.name, "{why}; it stays off until its configuration or plugin changes");
                     self.failed(SourceState::Failed, why).await;
-                    stopped(&mut stop).await;
-                    break;
+                    match ordered(&mut self.orders).await {
+                        Order::Stop => break,
+                        Order::Plugin => info!(source = %self.settings.name, "its plugin was replaced"),
+                    }
                 }
                 End::Died { failure, lived } => {
                     if lived >= HEALTHY {
@@ -120,85 +132,124 @@ impl Source {
                     warn!(source = %self.settings.name, "{failure}; started again in {} s", pause.as_secs());
                     self.failed(SourceState::Backoff, failure).await;
                     tokio::select! {
-                        () = stopped(&mut stop) => break,
+                        order = ordered(&mut self.orders) => if matches!(order, Order::Stop) { break },
                         () = tokio::time::sleep(pause) => {}
                     }
                     pause = (pause * 2).min(BACKOFF_MAX);
-                    self.status.send_modify(|status| status.restarts += 1);
                 }
             }
+            self.end_trial();
+            self.status.send_modify(|status| status.restarts += 1);
         }
+        self.end_trial();
         self.status.send_modify(|status| status.state = SourceState::Stopped);
     }
 
     /// From loading to death.
-    async fn life(&mut self, stop: &mut watch::Receiver<bool>) -> End {
+    async fn life(&mut self) -> End {
         let began = clock::now();
+        let mut orders = self.orders.clone();
         let mut instance = tokio::select! {
-            () = stopped(stop) => return End::Stop,
+            () = stopped(&mut orders) => return End::Stop,
             started = self.start() => match started {
                 Ok(instance) => instance,
-                Err(end) => return end,
+                Err(NoStart::Died(failure)) => return End::Died { failure, lived: Duration::ZERO },
+                Err(NoStart::Hopeless(why)) => return End::Hopeless(why),
             },
         };
-        let mut lane = self.lane(instance.about());
-        self.tell_meta().await;
-        self.status.send_modify(|status| {
-            status.state = SourceState::Running;
-            status.memory_bytes = instance.memory_bytes();
-        });
-        let about = instance.about();
-        info!(source = %self.settings.name, "running {} {} every {:?}, {} points", about.name, about.version, self.settings.every, about.points.len());
+        let mut lane = self.running(&instance);
         let mut schedule = Schedule::new(self.settings.every);
-        let mut asked = None;
+        let (mut trigger, mut asked) = (Trigger::Start, None);
         loop {
             let wait = asked.unwrap_or_else(|| schedule.wait(clock::wall_ns()));
             tokio::select! {
-                () = stopped(stop) => {
-                    instance.stop().await;
-                    return End::Stop;
+                order = ordered(&mut self.orders) => match order {
+                    Order::Stop => {
+                        instance.stop().await;
+                        return End::Stop;
+                    }
+                    Order::Plugin => {
+                        self.end_trial();
+                        self.trial = Some(tokio::spawn(start::trial(self.settings.clone(), self.around.clone())));
+                        continue;
+                    }
+                },
+                passed = done(&mut self.trial) => {
+                    self.trial = None;
+                    if let Some(new) = self.swap(passed, &mut instance).await {
+                        lane = new;
+                    }
+                    continue;
                 }
                 () = tokio::time::sleep(wait) => {}
             }
             let missed = schedule.begin(clock::wall_ns(), clock::now());
             // What the plugin itself asked for is nothing that it missed.
             let missed = if asked.is_some() { 0 } else { missed };
-            match self.poll(&mut instance, missed, &mut lane).await {
-                Ok(next) => asked = next.map(|next| next.clamp(NEXT_MIN, NEXT_MAX)),
-                Err(failure) => return ended(failure, clock::now().saturating_sub(began)),
+            if trigger != Trigger::Start {
+                trigger = Trigger::Schedule(missed);
             }
+            match self.poll(&mut instance, trigger, missed, &mut lane).await {
+                Ok(next) => asked = next.map(|next| next.clamp(NEXT_MIN, NEXT_MAX)),
+                Err(failure) => {
+                    let lived = clock::now().saturating_sub(began);
+                    return match NoStart::from(failure) {
+                        NoStart::Hopeless(why) => End::Hopeless(why),
+                        NoStart::Died(failure) => End::Died { failure, lived },
+                    };
+                }
+            }
+            trigger = Trigger::Schedule(0);
         }
     }
 
-    /// Loads the plugin, lets it check the configuration, and starts it.
-    async fn start(&mut self) -> Result<Instance, End> {
-        let name = &self.settings.plugin;
-        let Some(file) = places::plugin(&self.around.plugin_dirs, name) else {
-            let dirs: Vec<_> = self.around.plugin_dirs.iter().map(|dir| dir.display().to_string()).collect();
-            return Err(End::Hopeless(format!("no plugin \"{name}\": there is no {name}.wasm in {}", dirs.join(", "))));
-        };
-        let plugin = self.around.host.load(&file).await.map_err(|error| End::Hopeless(error.to_string()))?;
-        let state = PluginState::new(self.around.log.clone(), &self.settings.name);
-        let spec = SourceSpec::new(&self.settings).with_state(Arc::new(state));
-        if plugin.missing_grants(&spec.grants).is_empty() {
-            // Known before it starts, so that a start that fails can be said of its points.
-            self.about = plugin.describe(&spec).await.ok().or(self.about.take());
+    fn end_trial(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            trial.abort();
         }
-        if let Some(point) = self.about.as_ref().and_then(|about| self.colliding_point(about)) {
-            let topic = self.settings.topic.as_str();
-            return Err(End::Hopeless(format!(
-                "its point \"{point}\" would take a topic of the agent: change topic = \"{topic}\""
-            )));
+    }
+
+    async fn start(&mut self) -> Result<Instance, NoStart> {
+        let loaded = start::load(&self.settings, &self.around, false).await?;
+        self.about = loaded.about.clone().or(self.about.take());
+        loaded.start().await
+    }
+
+    /// An instance runs: everybody is told what it is. Gives how its batches become records.
+    fn running(&mut self, instance: &Instance) -> Lane {
+        let about = instance.about();
+        let name = &self.settings.name;
+        info!(source = %name, "running {} {} every {:?}, {} points", about.name, about.version, self.settings.every, about.points.len());
+        self.status.send_modify(|status| {
+            status.state = SourceState::Running;
+            status.memory_bytes = instance.memory_bytes();
+        });
+        self.about = Some(about.clone());
+        self.tell_meta();
+        self.lane(about)
+    }
+
+    /// The trial of a replaced plugin is over: between two polls the new one takes over, or the old one stays.
+    async fn swap(&mut self, passed: Result<Passed, String>, instance: &mut Instance) -> Option<Lane> {
+        match passed {
+            Ok(passed) => {
+                let old = std::mem::replace(instance, passed.take_over().await);
+                old.stop().await;
+                Some(self.running(instance))
+            }
+            Err(why) => {
+                error!(source = %self.settings.name, "its plugin was replaced, and the old one goes on: {why}");
+                self.status.send_modify(|status| status.last_error = Some(format!("the new plugin: {why}")));
+                None
+            }
         }
-        let instance = Instance::start(&plugin, &spec).await.map_err(|failure| ended(failure, Duration::ZERO))?;
-        self.about = Some(instance.about().clone());
-        Ok(instance)
     }
 
     /// One poll: what it brings is accepted before the next one begins. Gives when the plugin wants to be woken.
     async fn poll(
         &mut self,
         instance: &mut Instance,
+        trigger: Trigger,
         missed: u32,
         lane: &mut Lane,
     ) -> Result<Option<Duration>, Failure> {
@@ -209,7 +260,7 @@ impl Source {
             status.missed += u64::from(missed);
             status.last_poll = Some(time.rfc3339());
         });
-        let outcome = instance.run(Trigger::Schedule(missed), time).await;
+        let outcome = instance.run(trigger, time).await;
         self.status.send_modify(|status| {
             status.memory_bytes = instance.memory_bytes();
             status.refused = instance.refused();
@@ -218,7 +269,7 @@ impl Source {
         if outcome.points_changed {
             *lane = self.lane(instance.about());
             self.about = Some(instance.about().clone());
-            self.tell_meta().await;
+            self.tell_meta();
         }
         self.said_dead = false;
         self.accept(lane, &Batch { time, clock_synced, readings: outcome.readings }).await;
@@ -248,15 +299,8 @@ impl Source {
         let lane = self.lane(about);
         let batch = Batch { time: Timestamp(clock::wall_ns()), clock_synced: clock::synced(), readings };
         self.said_dead = true;
+        self.tell_meta();
         self.accept(&lane, &batch).await;
-        self.tell_meta().await;
-    }
-
-    /// A point whose own topic is one that the agent uses: `meta` under `{base}/{source}/{point}`.
-    fn colliding_point<'a>(&self, about: &'a About) -> Option<&'a str> {
-        let (topics, template) = (self.around.topics.as_ref()?, &self.settings.topic);
-        let mut ids = about.points.iter().map(|point| point.id.as_str());
-        ids.find(|id| topics.takes(&self.settings.name, &template.as_str().replace("{point}", id)))
     }
 
     fn lane(&self, about: &About) -> Lane {
@@ -273,24 +317,40 @@ impl Source {
         })
     }
 
-    async fn tell_meta(&self) {
+    fn tell_meta(&self) {
         let Some(about) = &self.about else { return };
-        let source = self.settings.name.clone();
+        let source = &self.settings.name;
         let plugin = (about.name.as_str(), about.version.as_str());
-        let payload = encode::meta(&self.around.agent, &source, plugin, &about.points);
-        // The publisher is gone only when the agent ends.
-        let _ = self.around.metas.send(Meta { source, payload }).await;
+        self.around.metas.set(source, encode::meta(&self.around.agent, source, plugin, &about.points));
     }
 }
 
-fn ended(failure: Failure, lived: Duration) -> End {
-    match failure {
-        Failure::Config(why) => End::Hopeless(format!("its plugin refuses the configuration: {why}")),
-        other => End::Died { failure: other.to_string(), lived },
+/// What a source is told next.
+enum Order {
+    Stop,
+    Plugin,
+}
+
+/// The next order. Cancel safe. A sender that is gone means stop.
+async fn ordered(orders: &mut watch::Receiver<Orders>) -> Order {
+    if orders.borrow().stop {
+        return Order::Stop;
+    }
+    match orders.changed().await {
+        Ok(()) if !orders.borrow_and_update().stop => Order::Plugin,
+        _ => Order::Stop,
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means the same as one that says so.
-    let _ = stop.wait_for(|stop| *stop).await;
+async fn stopped(orders: &mut watch::Receiver<Orders>) {
+    // A sender that is gone means stop.
+    let _ = orders.wait_for(|orders| orders.stop).await;
+}
+
+/// The end of a trial; never, if there is none.
+async fn done(trial: &mut Option<JoinHandle<Result<Passed, String>>>) -> Result<Passed, String> {
+    match trial {
+        Some(trial) => trial.await.unwrap_or_else(|error| Err(error.to_string())),
+        None => std::future::pending().await,
+    }
 }

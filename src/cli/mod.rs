@@ -50,6 +50,10 @@ enum Command {
     Check(check::Options),
     /// How the running agent is: broker, buffer, sources
     Status(status::Options),
+    /// Make the running agent read its configuration again, and look at its plugins
+    Reload,
+    /// Change what the running agent logs: error, warn, info, debug or trace
+    Log { level: String },
     /// The JSON schema of the configuration file, for editors
     Schema,
     /// Compile a component to what this machine runs (started by the agent itself)
@@ -70,6 +74,8 @@ pub fn main() -> ExitCode {
         Command::Run => run::run(&cli.config, cli.color),
         Command::Check(options) => check::check(&cli.config, &options, cli.color),
         Command::Status(options) => status::status(&cli.config, &options),
+        Command::Reload => status::reload(&cli.config),
+        Command::Log { level } => status::log(&cli.config, level),
         Command::Schema => result(&format!("{:#}\n", crate::config::json_schema())),
         Command::CompilePlugin { arguments } => compile(&arguments),
     }

@@ -4,10 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry, reload};
 
 use super::{CONFIG, Color, check, say};
-use crate::agent;
-use crate::config::{LogLevel, Settings};
+use crate::agent::{self, Start};
+use crate::config::LogLevel;
 use crate::os::places;
 use crate::os::signals::Signals;
 
@@ -27,45 +30,53 @@ pub(super) fn run(file: &Path, color: Color) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let status = runtime.block_on(async {
-        // Before anything else, so that no signal finds its default action.
-        let signals = match Signals::install() {
-            Ok(signals) => signals,
-            Err(error) => {
-                say(&format!("outstation: cannot listen to signals: {error}"));
-                return ExitCode::FAILURE;
-            }
-        };
-        let loaded = check::load(file);
-        check::say_all(&loaded.diagnostics, color);
-        let Some(settings) = loaded.settings else { return ExitCode::from(CONFIG) };
-        let socket = places::control_socket(&places::absolute_file(file));
-        log_to_stderr(&settings, color);
-        match agent::run(settings, &socket, signals).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                tracing::error!("{error}");
-                ExitCode::FAILURE
-            }
-        }
-    });
+    let status = runtime.block_on(start(&places::absolute_file(file), color));
     // What still blocks (a device, a name server) was given its time.
     runtime.shutdown_background();
     status
 }
 
-fn log_to_stderr(settings: &Settings, color: Color) {
-    let level = match settings.agent.log {
+async fn start(file: &Path, color: Color) -> ExitCode {
+    // Before anything else, so that no signal finds its default action.
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            say(&format!("outstation: cannot listen to signals: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let (loaded, inputs) = agent::load::load_with_inputs(file);
+    check::say_all(&loaded.diagnostics, color);
+    let Some(settings) = loaded.settings else { return ExitCode::from(CONFIG) };
+    let set_log = log_to_stderr(settings.agent.log, color);
+    let socket = places::control_socket(file);
+    match agent::run(Start { file: file.to_owned(), inputs, settings, socket, signals, set_log }).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Gives what changes the level later.
+fn log_to_stderr(level: LogLevel, color: Color) -> Box<dyn Fn(LogLevel) + Send> {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(color.wanted(&std::io::stderr())).with_target(false);
+    registry().with(filter).with(lines).init();
+    Box::new(move |level| {
+        // It lives as long as the process.
+        let _ = handle.reload(self::filter(level));
+    })
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(color.wanted(&std::io::stderr()))
-        .with_target(false)
-        .init();
+    }
 }

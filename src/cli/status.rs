@@ -1,4 +1,4 @@
-//! `outstation status`: the running agent at a glance.
+//! `outstation status`: the running agent at a glance; and what else is asked of it, `reload` and `log`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,24 +18,47 @@ pub(super) struct Options {
 
 /// Does the command.
 pub(super) fn status(file: &Path, options: &Options) -> ExitCode {
-    let socket = places::control_socket(&places::absolute_file(file));
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start: {error}")),
-    };
-    let answer = runtime.block_on(control::ask(&socket, &Question::Status));
-    let text = match answer {
-        Ok(Answer::Status(status)) if options.json => serde_json::to_string(&status).unwrap_or_default() + "\n",
-        Ok(Answer::Status(status)) => page(&status),
-        Ok(Answer::Error(why)) => return fail(&why),
-        Err(error) => {
-            return fail(&format!(
-                "no agent answers at {}: {error}; is it running, and with this -c FILE?",
-                socket.display()
-            ));
+    match ask(file, &Question::Status) {
+        Ok(Answer::Status(status)) if options.json => {
+            result(&(serde_json::to_string(&status).unwrap_or_default() + "\n"))
         }
-    };
-    result(&text)
+        Ok(Answer::Status(status)) => result(&page(&status)),
+        Ok(_) => fail("the agent is of another version"),
+        Err(why) => fail(&why),
+    }
+}
+
+/// `outstation reload`.
+pub(super) fn reload(file: &Path) -> ExitCode {
+    done(ask(file, &Question::Reload))
+}
+
+/// `outstation log LEVEL`.
+pub(super) fn log(file: &Path, level: String) -> ExitCode {
+    done(ask(file, &Question::Log { level }))
+}
+
+fn done(answer: Result<Answer, String>) -> ExitCode {
+    match answer {
+        Ok(Answer::Done(what)) => result(&(what + "\n")),
+        Ok(_) => fail("the agent is of another version"),
+        Err(why) => fail(&why),
+    }
+}
+
+/// Asks the agent that runs on this configuration.
+fn ask(file: &Path, question: &Question) -> Result<Answer, String> {
+    let socket = places::control_socket(&places::absolute_file(file));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    match runtime.block_on(control::ask(&socket, question)) {
+        Ok(Answer::Error(why)) => Err(why),
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            let socket = socket.display();
+            Err(format!("no agent answers at {socket}: {error}; is it running, and with this -c FILE?"))
+        }
+    }
 }
 
 fn fail(why: &str) -> ExitCode {
@@ -72,6 +95,9 @@ fn page(status: &Status) -> String {
     );
     if buffer.state != "ok" {
         let _ = writeln!(out, "         the disk refuses writes: new readings are kept in memory");
+    }
+    for error in &status.config.errors {
+        let _ = writeln!(out, "config   not used: {error}");
     }
     for source in &status.sources {
         let state = match source.state {

@@ -23,7 +23,7 @@ const LINE_MAX: u64 = 4096;
 /// Bytes of an answer that a client takes: far more than the status of thousands of sources.
 const ANSWER_MAX: u64 = 16 << 20;
 /// Time for a question and its answer.
-const ASK_MAX: Duration = Duration::from_secs(10);
+const ASK_MAX: Duration = Duration::from_secs(60);
 /// Connections at once.
 const CLIENTS_MAX: usize = 16;
 /// Questions that wait for the agent.
@@ -37,6 +37,13 @@ const MODE: u32 = 0o660;
 pub enum Question {
     /// How it is.
     Status,
+    /// To read its configuration again.
+    Reload,
+    /// To log more, or less.
+    Log {
+        /// A word of `agent.log`.
+        level: String,
+    },
 }
 
 /// What it says.
@@ -45,6 +52,8 @@ pub enum Question {
 pub enum Answer {
     /// How it is.
     Status(Box<Status>),
+    /// It is done; what it came to.
+    Done(String),
     /// Why there is no answer.
     Error(String),
 }

@@ -4,3 +4,4 @@ pub mod clock;
 pub mod files;
 pub mod places;
 pub mod signals;
+pub mod watch;

@@ -1,6 +1,7 @@
 //! Where things are (INTERFACE section 1): the configuration's files, and the defaults that depend on them.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -126,6 +127,22 @@ pub fn control_socket(main: &Path) -> PathBuf {
 /// A file as named on the command line.
 pub fn absolute_file(file: &Path) -> PathBuf {
     std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())
+}
+
+/// What tells a file from the one that replaced it, without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    path: PathBuf,
+    inode: u64,
+    length: u64,
+    modified_ns: i128,
+}
+
+/// Of a file that is there.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    Some(Stamp { path: path.to_owned(), inode: metadata.ino(), length: metadata.len(), modified_ns })
 }
 
 /// Where compiled plugins are kept.

@@ -10,7 +10,7 @@ use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, 
 const EVERY_MS: i64 = 100;
 
 /// The times of a source's readings, in milliseconds.
-fn times_ms(checker: &Checker, topic: &str) -> Vec<i64> {
+pub fn times_ms(checker: &Checker, topic: &str) -> Vec<i64> {
     let time = |message: &crate::harness::Message| message.json["time"].as_str().and_then(|text| text.parse().ok());
     let times: Vec<Timestamp> = checker.of(topic).iter().map(|message| time(message).expect("a time")).collect();
     times.iter().map(|time| time.as_millisecond()).collect()
@@ -19,7 +19,7 @@ fn times_ms(checker: &Checker, topic: &str) -> Vec<i64> {
 /// Every slot after the start has its reading: the times, cut to slots, are consecutive. A timer may fire a little
 /// before its slot.
 #[track_caller]
-fn assert_no_slot_missed(times_ms: &[i64]) {
+pub fn assert_no_slot_missed(times_ms: &[i64]) {
     const EARLY_MAX_MS: i64 = 10;
     let slots: Vec<i64> = times_ms.iter().skip(1).map(|time| (time + EARLY_MAX_MS).div_euclid(EVERY_MS)).collect();
     let missed: Vec<i64> = slots.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step != 1).collect();

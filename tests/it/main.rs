@@ -21,5 +21,6 @@ mod isolation;
 mod outage;
 mod program;
 mod protocol;
+mod reload;
 mod shutdown;
 mod tls;

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::backlog::GapRoute;
 use super::window::{Item, Origin, packet_id};
-use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, stopped};
+use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, Stop, stopped};
 use crate::agent::log::{Chunk, Ended, News, SessionStep, Step};
 use crate::config::{BrokerUrl, Template};
 use crate::encode::Identity;
@@ -56,7 +56,7 @@ impl Publisher {
         connected: &Connected,
         url: &BrokerUrl,
         version: Version,
-        stop: &mut watch::Receiver<bool>,
+        stop: &mut watch::Receiver<Stop>,
     ) -> Result<End, Ended> {
         self.begin(connected.session_present, url).await?;
         let note = if connected.session_present { "session resumed" } else { "new session" };
@@ -104,13 +104,14 @@ impl Publisher {
         at.released.iter().for_each(|&number| self.window.released(number));
         self.refusals.clear();
         self.rate.connected(clock::now(), self.log.news().appended);
+        self.side.update(&self.metas.borrow_and_update());
         let online = self.online("online");
         self.side.connected(online);
         Ok(())
     }
 
     /// Waits for whatever comes first, and handles it.
-    async fn turn(&mut self, link: &mut Link, stop: &mut watch::Receiver<bool>) -> Result<Next, Ended> {
+    async fn turn(&mut self, link: &mut Link, stop: &mut watch::Receiver<Stop>) -> Result<Next, Ended> {
         if self.said_all(link) {
             return Ok(Next::Close);
         }
@@ -129,8 +130,11 @@ impl Publisher {
                 self.fill(&chunk?);
             }
             () = self.log.changed() => {}
-            Some(meta) = self.metas.recv() => self.side.meta(&meta),
-            () = stopped(stop), if !draining => link.drain_until = Some(clock::now() + DRAIN_MAX),
+            Ok(()) = self.metas.changed() => self.side.update(&self.metas.borrow_and_update()),
+            how = stopped(stop), if !draining => match how {
+                Stop::Handover => return Ok(Next::Close),
+                _ => link.drain_until = Some(clock::now() + DRAIN_MAX),
+            },
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
         }
         while let Some(event) = self.session.poll_event() {

@@ -23,11 +23,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::log::{self, Ended, Log, SessionStep};
-use super::source::Meta;
+use super::metas::{MetaList, Metas};
 use crate::config::{self, BrokerUrl};
 use crate::encode;
 use crate::mqtt::reconnect::{Backoff, Failure};
@@ -48,6 +48,8 @@ pub const IN_FLIGHT_MAX: u16 = 1024;
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may take for `stopped` and DISCONNECT.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How long the end may take altogether.
+pub const END_MAX: Duration = Duration::from_secs(10);
 
 /// Who owns the publisher's durable values in the log.
 const OWNER_OF_VALUES: &str = "publisher";
@@ -56,14 +58,23 @@ const METAS: &str = "metas";
 /// Durable value: whose the session is.
 const SESSION_OWNER: &str = "session-owner";
 
+/// Whether and how the publisher is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is not.
+    No,
+    /// Another one takes over: say good-bye, leave the rest to it.
+    Handover,
+    /// The agent ends: send what can be sent, say `stopped`.
+    End,
+}
+
 /// What the publisher needs to know.
 pub struct Setup {
     /// The way to the broker.
     pub mqtt: config::Mqtt,
     /// The agent's id.
     pub agent: String,
-    /// Names of the sources that are configured.
-    pub sources: Vec<String>,
     /// See `buffer.replay_rate`.
     pub replay_rate: u32,
 }
@@ -72,7 +83,7 @@ pub struct Setup {
 pub struct Publisher {
     setup: Setup,
     log: Log,
-    metas: mpsc::Receiver<Meta>,
+    metas: watch::Receiver<Metas>,
     status: watch::Sender<status::Mqtt>,
     session: Session,
     window: Window,
@@ -113,7 +124,7 @@ impl Publisher {
     pub fn new(
         setup: Setup,
         log: Log,
-        metas: mpsc::Receiver<Meta>,
+        metas: &MetaList,
         in_flight_bytes: usize,
     ) -> (Self, watch::Receiver<status::Mqtt>) {
         let (status, shown) = watch::channel(status::Mqtt { state: LinkState::Connecting, ..status::Mqtt::default() });
@@ -137,23 +148,23 @@ impl Publisher {
             owner: None,
             setup,
             log,
-            metas,
+            metas: metas.watch(),
             status,
         };
         (publisher, shown)
     }
 
     /// Connects and publishes until `stop` says so.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut stop: watch::Receiver<Stop>) {
         if let Err(error) = self.lives(&mut stop).await {
             error!("nothing is published any more: {error}");
         }
     }
 
     /// Connection after connection.
-    async fn lives(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
+    async fn lives(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<(), Ended> {
         self.restore().await?;
-        while !*stop.borrow() {
+        while *stop.borrow() == Stop::No {
             let end = self.attempt(stop).await;
             self.tell_log().await?;
             let end = end?;
@@ -165,8 +176,8 @@ impl Publisher {
             self.shown(LinkState::Waiting, |status| status.last_error = Some(why));
             info!("next attempt to connect in {:.1} s", pause.as_secs_f64());
             tokio::select! {
-                () = stopped(stop) => {}
-                () = self.idle(pause) => {}
+                _ = stopped(stop) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         Ok(())
@@ -201,17 +212,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits, and goes on taking metas, so that no source waits for the broker.
-    async fn idle(&mut self, pause: Duration) {
-        let until = tokio::time::Instant::from_std(clock::instant(clock::now() + pause));
-        while let Ok(Some(meta)) = tokio::time::timeout_at(until, self.metas.recv()).await {
-            self.side.meta(&meta);
-        }
-        tokio::time::sleep_until(until).await;
-    }
-
     /// One connection, from dialling to its end.
-    async fn attempt(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End, Ended> {
+    async fn attempt(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<End, Ended> {
         let Some((url, version)) = self.brokers.current() else {
             return Ok(End::Lost { failure: Failure::Network, why: "no broker is configured".into() });
         };
@@ -228,7 +230,7 @@ impl Publisher {
         let doubtful = !clean_start && self.session.has_qos_2_state();
         let dialled = tokio::select! {
             dialled = self.dial(&target, &options, clean_start) => dialled?,
-            () = stopped(stop) => {
+            _ = stopped(stop) => {
                 self.session.disconnected();
                 return Ok(End::Stopped);
             }
@@ -283,8 +285,8 @@ impl Publisher {
     async fn prepare(&mut self, url: &BrokerUrl) -> Result<bool, Ended> {
         let owner = self.owner_of_session(url);
         if self.owner.as_ref().is_some_and(|other| *other != owner) {
-            info!("the session so far belongs to another broker or client id: {url} starts with a new one");
-            self.distrusted = true;
+            // Another broker's, or another client's: nothing is known of what is there.
+            return Ok(true);
         }
         if std::mem::take(&mut self.distrusted) {
             self.clean = self.log.session(SessionStep::Distrust).await?.clean;
@@ -345,10 +347,10 @@ impl Publisher {
     }
 }
 
-/// Waits until the agent is to stop.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means the same as one that says so.
-    let _ = stop.wait_for(|stop| *stop).await;
+/// Waits until the publisher is to stop.
+async fn stopped(stop: &mut watch::Receiver<Stop>) -> Stop {
+    // A sender that is gone means the end.
+    stop.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::End, |stop| *stop)
 }
 
 /// Jitter needs no secrecy. Without a source of randomness (an early boot) the clock has to do.

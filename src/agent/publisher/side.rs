@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::source::Meta;
 use super::Setup;
+use crate::agent::metas::Metas;
 use crate::config::Template;
 use crate::mqtt::PacketId;
 
@@ -39,12 +39,11 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn new(setup: &Setup) -> Self {
         let topics = &setup.mqtt.topics;
-        let configured = topics.meta.iter().flat_map(|t| setup.sources.iter().map(|s| t.for_source(s))).collect();
         Self {
             meta_topic: topics.meta.clone(),
             status_topic: topics.status.as_ref().map(|topic| topic.as_str().to_owned()),
             metas: BTreeMap::new(),
-            configured,
+            configured: BTreeSet::new(),
             published: BTreeSet::new(),
             queue: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -62,15 +61,24 @@ impl Side {
         serde_json::to_vec(&self.published).unwrap_or_default()
     }
 
-    /// A source says what it measures.
-    pub(super) fn meta(&mut self, meta: &Meta) {
+    /// What the sources measure. What is new is said; what belongs to a source that is gone is taken off the broker.
+    pub(super) fn update(&mut self, metas: &Metas) {
         let Some(template) = &self.meta_topic else { return };
-        let topic = template.for_source(&meta.source);
-        let before = self.metas.insert(topic.clone(), meta.payload.clone());
-        if before.as_ref() != Some(&meta.payload) {
+        self.configured = metas.keys().map(|source| template.for_source(source)).collect();
+        let known =
+            metas.iter().filter_map(|(source, meta)| Some((template.for_source(source), meta.as_ref()?.to_vec())));
+        let before = std::mem::replace(&mut self.metas, known.collect());
+        let changed = self.metas.iter().filter(|(topic, payload)| before.get(*topic) != Some(payload));
+        let changed: Vec<_> = changed.map(|(topic, payload)| (topic.clone(), payload.clone())).collect();
+        for (topic, payload) in changed.into_iter().chain(self.gone()) {
             self.queue.retain(|notice| notice.topic != topic);
-            self.queue.push_back(Notice { topic, payload: meta.payload.clone() });
+            self.queue.push_back(Notice { topic, payload });
         }
+    }
+
+    /// An empty retained message for every topic of a source that is not configured any more.
+    fn gone(&self) -> Vec<(String, Vec<u8>)> {
+        self.published.difference(&self.configured).map(|topic| (topic.clone(), Vec::new())).collect()
     }
 
     /// The agent's state for the status topic.
@@ -85,8 +93,8 @@ impl Side {
         self.queue.clear();
         self.sent.clear();
         self.status(status);
-        let gone: Vec<_> = self.published.difference(&self.configured).cloned().collect();
-        self.queue.extend(gone.into_iter().map(|topic| Notice { topic, payload: Vec::new() }));
+        let gone = self.gone();
+        self.queue.extend(gone.into_iter().map(|(topic, payload)| Notice { topic, payload }));
         self.queue.extend(
             self.metas.iter().map(|(topic, payload)| Notice { topic: topic.clone(), payload: payload.clone() }),
         );

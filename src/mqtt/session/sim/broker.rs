@@ -279,7 +279,7 @@ impl Broker {
             if is_refused {
                 self.refused.insert(number);
             } else {
-                self.deliver(number)
+                self.deliver(number);
             }
         } else if let Some(&(earlier, _)) = received.get(&id) {
             assert_eq!(earlier, number, "identifier {id} stands for another message");

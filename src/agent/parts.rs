@@ -1,0 +1,230 @@
+//! What runs under one configuration: sources and the publisher, and how they change into what another one wants.
+//!
+//! What did not change goes on untouched: its task does not learn of the change.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::log::Log;
+use super::metas::MetaList;
+use super::publisher::{self, Publisher, Stop};
+use super::source::{Orders, Source, Surroundings};
+use crate::config::{self, Settings};
+use crate::os::places::{self, Stamp};
+use crate::plugin::Host;
+use crate::status;
+
+/// How long the sources may take to stop; a poll that hangs in a device is left behind then.
+const SOURCES_STOP_MAX: Duration = Duration::from_secs(3);
+/// How long a publisher may take to hand over.
+const HANDOVER_MAX: Duration = Duration::from_secs(3);
+/// Least and most bytes that are in flight; in between a quarter of the buffer (R8).
+const IN_FLIGHT_BYTES_MIN: u64 = 64 << 10;
+const IN_FLIGHT_BYTES_MAX: u64 = 4 << 20;
+
+struct RunningSource {
+    settings: config::Source,
+    orders: watch::Sender<Orders>,
+    status: watch::Receiver<status::Source>,
+    task: JoinHandle<()>,
+    /// The plugin's file as it was when it was last given to the source.
+    stamp: Option<Stamp>,
+}
+
+struct RunningPublisher {
+    stop: watch::Sender<Stop>,
+    status: watch::Receiver<status::Mqtt>,
+    task: JoinHandle<()>,
+}
+
+/// See the head of this file.
+pub struct Parts {
+    log: Log,
+    metas: MetaList,
+    sources: BTreeMap<String, RunningSource>,
+    publisher: Option<RunningPublisher>,
+}
+
+/// What a change came to, for one line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    kept: usize,
+    added: Vec<String>,
+    changed: Vec<String>,
+    removed: Vec<String>,
+    publisher: bool,
+}
+
+impl std::fmt::Display for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} sources kept", self.kept)?;
+        for (word, names) in [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)] {
+            if !names.is_empty() {
+                write!(f, ", {word}: {}", names.join(" "))?;
+            }
+        }
+        f.write_str(if self.publisher { ", connection made anew" } else { ", connection kept" })
+    }
+}
+
+impl Parts {
+    /// Nothing runs yet.
+    pub fn new(log: Log) -> Self {
+        Self { log, metas: MetaList::new(), sources: BTreeMap::new(), publisher: None }
+    }
+
+    /// Starts what `new` wants and does not run, ends what it does not want, replaces what it wants otherwise.
+    /// `old` is what runs; a `host` that is another one replaces every source.
+    pub async fn apply(&mut self, old: Option<&Settings>, new: &Settings, host: &Host, same_host: bool) -> Changes {
+        let mut changes = Changes::default();
+        let shared = |settings: &Settings| {
+            let topics = settings.mqtt.as_ref().map(|mqtt| mqtt.topics.clone());
+            (settings.agent.id.clone(), settings.agent.plugin_dirs.clone(), topics)
+        };
+        let same_surroundings = same_host && old.is_some_and(|old| shared(old) == shared(new));
+        self.metas.configure(new.sources.keys());
+        let mut ending = Vec::new();
+        for (name, running) in &self.sources {
+            match new.sources.get(name) {
+                Some(wanted) if same_surroundings && *wanted == running.settings => changes.kept += 1,
+                Some(_) => ending.push(name.clone()),
+                None => {
+                    ending.push(name.clone());
+                    changes.removed.push(name.clone());
+                }
+            }
+        }
+        let replaced: Vec<_> = ending.iter().filter(|name| new.sources.contains_key(*name)).cloned().collect();
+        self.end_sources(&ending).await;
+        for (name, settings) in &new.sources {
+            if !self.sources.contains_key(name) {
+                if replaced.contains(name) {
+                    changes.changed.push(name.clone());
+                } else {
+                    changes.added.push(name.clone());
+                }
+                self.start_source(settings, new, host);
+            }
+        }
+        let same_publisher = old.is_some_and(|old| {
+            let of = |settings: &Settings| {
+                (
+                    settings.mqtt.clone(),
+                    settings.agent.id.clone(),
+                    settings.buffer.replay_rate,
+                    settings.buffer.max_size,
+                )
+            };
+            of(old) == of(new)
+        });
+        if !same_publisher {
+            changes.publisher = true;
+            self.end_publisher(Stop::Handover, HANDOVER_MAX).await;
+            self.start_publisher(new);
+        }
+        changes
+    }
+
+    fn start_source(&mut self, settings: &config::Source, all: &Settings, host: &Host) {
+        let around = Surroundings {
+            host: host.clone(),
+            plugin_dirs: all.agent.plugin_dirs.clone(),
+            agent: all.agent.id.clone(),
+            topics: all.mqtt.as_ref().map(|mqtt| mqtt.topics.clone()),
+            log: self.log.clone(),
+            metas: self.metas.clone(),
+        };
+        let (orders, ordered) = watch::channel(Orders::default());
+        let stamp = stamp(&all.agent.plugin_dirs, settings);
+        let (source, status) = Source::new(settings.clone(), around, ordered);
+        let running =
+            RunningSource { settings: settings.clone(), orders, status, task: tokio::spawn(source.run()), stamp };
+        self.sources.insert(settings.name.clone(), running);
+    }
+
+    /// Tells every source whose plugin's file is another one than it was. Gives their names.
+    pub fn replaced_plugins(&mut self, dirs: &[PathBuf]) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, running) in &mut self.sources {
+            let now = stamp(dirs, &running.settings);
+            // A file that is gone is no replacement: what runs goes on.
+            if now.is_some() && now != running.stamp {
+                running.stamp = now;
+                running.orders.send_modify(|orders| orders.plugin += 1);
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    async fn end_sources(&mut self, names: &[String]) {
+        let mut tasks = Vec::new();
+        for name in names {
+            if let Some(running) = self.sources.remove(name) {
+                running.orders.send_modify(|orders| orders.stop = true);
+                tasks.push((name, running.task));
+            }
+        }
+        let until =
+            tokio::time::Instant::from_std(crate::os::clock::instant(crate::os::clock::now() + SOURCES_STOP_MAX));
+        for (name, mut task) in tasks {
+            if tokio::time::timeout_at(until, &mut task).await.is_err() {
+                warn!(source = %name, "did not stop within {} s and is left behind", SOURCES_STOP_MAX.as_secs());
+                task.abort();
+            }
+        }
+    }
+
+    fn start_publisher(&mut self, settings: &Settings) {
+        let Some(mqtt) = settings.mqtt.clone() else {
+            warn!("there is no [mqtt] in the configuration: readings are only buffered");
+            return;
+        };
+        let replay_rate = settings.buffer.replay_rate;
+        let setup = publisher::Setup { mqtt, agent: settings.agent.id.clone(), replay_rate };
+        let bytes = (settings.buffer.max_size / 4).clamp(IN_FLIGHT_BYTES_MIN, IN_FLIGHT_BYTES_MAX);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (stop, stopped) = watch::channel(Stop::No);
+        let (publisher, status) = Publisher::new(setup, self.log.clone(), &self.metas, bytes);
+        self.publisher = Some(RunningPublisher { stop, status, task: tokio::spawn(publisher.run(stopped)) });
+    }
+
+    async fn end_publisher(&mut self, how: Stop, limit: Duration) {
+        let Some(mut running) = self.publisher.take() else { return };
+        running.stop.send_replace(how);
+        if tokio::time::timeout(limit, &mut running.task).await.is_err() {
+            running.task.abort();
+            // Until it is gone, it may still hold the connection.
+            let _ = running.task.await;
+        }
+    }
+
+    /// The end, in the order of a reading's way. What is left of it when `at_once` comes stays in the buffer.
+    pub async fn end(&mut self, at_once: impl Future<Output = ()>) {
+        let names: Vec<_> = self.sources.keys().cloned().collect();
+        self.end_sources(&names).await;
+        tokio::select! {
+            () = self.end_publisher(Stop::End, publisher::END_MAX) => {}
+            () = at_once => info!("stopping at once: what is not sent stays in the buffer"),
+        }
+    }
+
+    /// How the sources are, in order of name.
+    pub fn source_status(&self) -> Vec<status::Source> {
+        self.sources.values().map(|source| source.status.borrow().clone()).collect()
+    }
+
+    /// How the publisher is.
+    pub fn publisher_status(&self) -> status::Mqtt {
+        self.publisher.as_ref().map(|publisher| publisher.status.borrow().clone()).unwrap_or_default()
+    }
+}
+
+fn stamp(dirs: &[PathBuf], source: &config::Source) -> Option<Stamp> {
+    places::stamp(&places::plugin(dirs, &source.plugin)?)
+}

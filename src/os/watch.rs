@@ -1,0 +1,141 @@
+//! Notices that something in a folder changed, and waits until it has settled.
+//!
+//! Says only "look again": whoever asks compares contents. Folders are watched, not files, so that a save by rename, a
+//! switched symlink and a file that was not there are seen alike (F-41). Watches are set anew at each look, which
+//! finds folders that were removed and came back; and a look is due every [`LOOK_EVERY`] anyway, for file systems that
+//! send no events.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::watch;
+use tokio::time::error::Elapsed;
+use tracing::debug;
+
+use super::clock;
+
+/// After the last event so long nothing may happen; a file that is being copied is left alone.
+const SETTLE: Duration = Duration::from_millis(300);
+/// A folder in which something happens all the time is looked at all the same.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// Without any event.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Watches folders.
+pub struct Watch {
+    /// `None` where the system gives no watcher: then only time counts.
+    watcher: Option<RecommendedWatcher>,
+    events: watch::Receiver<u64>,
+    /// When the first and the last event came that were not looked at yet.
+    unrest: Option<(Duration, Duration)>,
+    /// When to look without any event.
+    look_at: Duration,
+    /// Kept, so that `events` has an end only with this.
+    _sender: Arc<watch::Sender<u64>>,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
+        let (sender, events) = watch::channel(0_u64);
+        let sender = Arc::new(sender);
+        let handlers = sender.clone();
+        let handler = move |event: notify::Result<notify::Event>| {
+            // Reading is no change; an overflow or an error may hide one.
+            let is_reading = event.is_ok_and(|event| {
+                matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(notify::event::AccessMode::Write)))
+            });
+            if !is_reading {
+                handlers.send_modify(|count| *count += 1);
+            }
+        };
+        let watcher = notify::recommended_watcher(handler)
+            .inspect_err(|error| debug!("no watcher, folders are looked at every {} s: {error}", LOOK_EVERY.as_secs()))
+            .ok();
+        Self { watcher, events, unrest: None, look_at: clock::now() + LOOK_EVERY, _sender: sender }
+    }
+
+    /// Watches these folders, those that are there. A folder that is watched already stays so.
+    pub fn folders<'a>(&mut self, folders: impl Iterator<Item = &'a PathBuf>) {
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in folders {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                debug!("{} is not watched: {error}", folder.display());
+            }
+        }
+    }
+
+    /// Waits until it is time to look again. Cancel safe: an event that was seen is not forgotten.
+    pub async fn changed(&mut self) {
+        if self.unrest.is_none() {
+            match timeout_at(self.look_at, self.events.changed()).await {
+                Ok(_) => self.unrest = Some((clock::now(), clock::now())),
+                Err(_) => return self.looked(),
+            }
+        }
+        while let Some((first, last)) = &mut self.unrest {
+            // What goes on happening is looked at in between.
+            let until = (*last + SETTLE).min(*first + SETTLE_MAX);
+            match timeout_at(until, self.events.changed()).await {
+                Ok(Ok(())) if clock::now() < until => *last = clock::now(),
+                _ => break,
+            }
+        }
+        self.looked();
+    }
+
+    fn looked(&mut self) {
+        self.unrest = None;
+        self.look_at = clock::now() + LOOK_EVERY;
+    }
+}
+
+async fn timeout_at<T>(at: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    tokio::time::timeout_at(clock::instant(at).into(), future).await
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn f41_a_save_by_rename_is_seen_once_it_has_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new();
+        watch.folders(std::iter::once(&folder.path().to_path_buf()));
+        std::fs::write(folder.path().join("new"), "x").unwrap();
+        std::fs::rename(folder.path().join("new"), folder.path().join("agent.toml")).unwrap();
+        tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("seen before the regular look");
+    }
+
+    #[tokio::test]
+    async fn an_event_outlives_a_wait_that_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new();
+        watch.folders(std::iter::once(&folder.path().to_path_buf()));
+        std::fs::write(folder.path().join("agent.toml"), "x").unwrap();
+        for _ in 0..3 {
+            assert!(tokio::time::timeout(SETTLE / 4, watch.changed()).await.is_err(), "it has not settled yet");
+        }
+        tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("seen before the regular look");
+    }
+
+    #[tokio::test]
+    async fn reading_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("agent.toml"), "x").unwrap();
+        let mut watch = Watch::new();
+        watch.folders(std::iter::once(&folder.path().to_path_buf()));
+        std::fs::read(folder.path().join("agent.toml")).unwrap();
+        assert!(tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_err());
+    }
+}

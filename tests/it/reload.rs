@@ -1,0 +1,150 @@
+//! The configuration and the plugins change while the agent runs: what did not change misses nothing.
+
+use crate::harness::{
+    Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, plugins, wait_until,
+};
+use crate::isolation::{assert_no_slot_missed, times_ms};
+
+const SECOND: &str = "[source.second]\nplugin = \"steady\"\nevery = \"100ms\"\n";
+const SECOND_TOPIC: &str = "outstation/press-7/second";
+
+struct Stand {
+    broker: Broker,
+    checker: Checker,
+    site: Site,
+    agent: Agent,
+}
+
+/// A healthy source runs.
+async fn stand() -> Stand {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let site = Site::new(&config(&broker.url(), STEADY), &["steady"]);
+    let agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 10, SOON).await;
+    Stand { broker, checker, site, agent }
+}
+
+impl Stand {
+    fn configure(&self, rest: &str) {
+        // As an editor saves: by rename (F-41).
+        self.site.write("agent.toml.new", config(&self.broker.url(), &format!("{STEADY}\n{rest}")));
+        std::fs::rename(self.site.path("agent.toml.new"), self.site.path("agent.toml")).unwrap();
+    }
+
+    async fn more_steady(&self) {
+        let so_far = self.checker.count(STEADY_TOPIC);
+        self.checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    }
+
+    /// Ends it: nothing is missing, and the healthy source missed no slot.
+    async fn end(self) {
+        self.more_steady().await;
+        self.agent.stop().await;
+        self.checker.wait_state(STATUS_TOPIC, "stopped").await;
+        self.checker.assert_kept();
+        assert_no_slot_missed(&times_ms(&self.checker, STEADY_TOPIC));
+    }
+}
+
+/// F-39: a source comes and goes; another one learns nothing of it, and the connection stays.
+#[tokio::test]
+async fn sources_are_added_and_removed() {
+    let stand = stand().await;
+    for _ in 0..3 {
+        let so_far = stand.checker.count(SECOND_TOPIC);
+        stand.configure(SECOND);
+        stand.checker.wait_count(SECOND_TOPIC, so_far + 5, SOON).await;
+        stand.configure("");
+        stand.site.status_until(|status| status["sources"].as_array().is_some_and(|sources| sources.len() == 1)).await;
+    }
+    wait_until("its meta is taken off the broker", SOON, || {
+        stand.checker.of(&format!("{SECOND_TOPIC}/meta")).last().is_some_and(|message| message.payload.is_empty())
+    })
+    .await;
+    assert_eq!(stand.broker.connects("press-7", &[]), 1, "one connection");
+    stand.end().await;
+}
+
+/// F-39: a configuration with errors changes nothing and is said, in the log and in `status`, until it is right.
+#[tokio::test]
+async fn a_wrong_configuration_changes_nothing() {
+    let stand = stand().await;
+    for (wrong, said) in [
+        ("nonsense = 1", "unknown key"),
+        ("[source.x]\nplugin = \"absent\"\nevery = \"1s\"\n", "there is no plugin \"absent\""),
+        ("[source.x", "agent.toml"),
+        ("[agent]\n", "agent.toml"),
+    ] {
+        stand.configure(wrong);
+        let status = stand.site.status_until(|status| status["config"]["valid"] == false).await;
+        assert!(status["config"]["errors"].to_string().contains(&said.replace('"', "\\\"")), "{status}");
+        stand.configure("");
+        stand.site.status_until(|status| status["config"]["valid"] == true).await;
+    }
+    stand.end().await;
+}
+
+/// SIGHUP and `outstation reload` read the configuration too, and say what it came to.
+#[tokio::test]
+async fn a_reload_is_asked_for() {
+    let stand = stand().await;
+    let outcome = stand.site.outcome(&["reload"]).await;
+    outcome.expect_code(0);
+    assert!(outcome.stdout.contains("1 sources kept, connection kept"), "{outcome:?}");
+    let said = stand.agent.said().matches("configuration read").count();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(stand.agent.pid()).unwrap(),
+        rustix::process::Signal::HUP,
+    )
+    .unwrap();
+    wait_until("SIGHUP is a reload", SOON, || stand.agent.said().matches("configuration read").count() > said).await;
+    stand.end().await;
+}
+
+/// F-39: the way to the broker changes; nothing is lost on the way.
+#[tokio::test]
+async fn the_connection_changes_and_nothing_is_lost() {
+    let stand = stand().await;
+    for keep_alive in ["10s", "20s", "30s"] {
+        let text =
+            config(&stand.broker.url(), STEADY).replace("[mqtt]", &format!("[mqtt]\nkeep_alive = \"{keep_alive}\""));
+        stand.site.write("agent.toml", text);
+        stand.agent.says(&["connection made anew"]).await;
+        stand.more_steady().await;
+    }
+    stand.end().await;
+}
+
+/// What can't change while the agent runs is refused, and nothing else of that configuration is used either.
+#[tokio::test]
+async fn what_cannot_change_is_refused_whole() {
+    let stand = stand().await;
+    stand.configure(&format!("[buffer]\nmax_size = \"2MiB\"\n{SECOND}"));
+    let status = stand.site.status_until(|status| status["config"]["valid"] == false).await;
+    assert!(status["config"]["errors"].to_string().contains("can't change while the agent runs"), "{status}");
+    assert_eq!(status["sources"].as_array().unwrap().len(), 1);
+    stand.configure("");
+    stand.end().await;
+}
+
+/// A plugin's file is replaced: the new one is tried beside the old one and takes over between two polls; one that
+/// does not work leaves the old one running. No poll is missed either way. F-43, F-45.
+#[tokio::test]
+async fn a_plugin_is_replaced_while_it_is_polled() {
+    let stand = stand().await;
+    let folder = stand.site.path("plugins");
+    let said = |words: &str| stand.agent.said().matches(words).count();
+    let swapped = || said("running steady");
+    let good = std::fs::read(folder.join("steady.wasm")).unwrap();
+    for (count, bad) in [&good[..good.len() / 2], b"no component"].into_iter().enumerate() {
+        std::fs::write(folder.join("steady.wasm.new"), bad).unwrap();
+        std::fs::rename(folder.join("steady.wasm.new"), folder.join("steady.wasm")).unwrap();
+        wait_until("the bad one is refused", SOON, || said("the old one goes on") > count).await;
+        stand.more_steady().await;
+    }
+    let before = swapped();
+    plugins::install("steady", &folder);
+    wait_until("the new one takes over", SOON, || swapped() > before).await;
+    stand.end().await;
+}
