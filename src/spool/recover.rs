@@ -41,6 +41,24 @@ struct Gathered {
     state_in_youngest: bool,
 }
 
+impl Gathered {
+    /// Of a folder in which nothing stands yet.
+    fn nothing(blank: Vec<Slot>, next_segment: u64) -> Self {
+        Self {
+            index: Vec::new(),
+            youngest: None,
+            state: None,
+            values: Values::new(),
+            stamp: Stamp::default(),
+            boot_max: 0,
+            tails: Vec::new(),
+            blank,
+            next_segment,
+            state_in_youngest: false,
+        }
+    }
+}
+
 impl<S: Storage> Spool<S> {
     /// Opens the folder, or makes a spool in it. On return the new boot is durable, unless
     /// [`Opened::trouble`] says that the disk refuses.
@@ -271,20 +289,9 @@ impl<S: Storage> Spool<S> {
 
 /// Walks what has to be walked: the youngest segment, older ones until a state is found, and all without a footer.
 fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
-    let mut found = Gathered {
-        index: Vec::new(),
-        youngest: None,
-        state: None,
-        values: Values::new(),
-        stamp: Stamp::default(),
-        boot_max: 0,
-        tails: Vec::new(),
-        blank: survey.blank,
-        next_segment: 0,
-        state_in_youngest: false,
-    };
     let mut segments = survey.segments;
-    found.next_segment = segments.last().map_or(0, |last| last.header.number.saturating_add(1));
+    let next_segment = segments.last().map_or(0, |last| last.header.number.saturating_add(1));
+    let mut found = Gathered::nothing(survey.blank, next_segment);
     // The youngest in which anything stands: its tail may be torn.
     let (last, deep) = loop {
         let Some(last) = segments.pop() else { return found };

@@ -1,3 +1,5 @@
+//! Statistics against the kernel's own files.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! What is kept is what was compiled, whatever happens to the file.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! What a guest hands over, and what becomes of it.
+
 use super::*;
 
 #[test]
