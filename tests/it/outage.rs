@@ -102,6 +102,8 @@ async fn a_line_that_is_cut_again_and_again_misses_nothing() {
     let broker = Broker::start().await;
     let checker = Checker::start(broker.address()).await;
     let mut gate = Gate::before(&broker);
+    // Whenever it is cut, messages are lost on their way there, and acknowledgements on their way back.
+    gate.latency = Duration::from_millis(30);
     gate.open().await;
     let fast = STEADY.replace("100ms", "10ms");
     let site = Site::new(&config(&gate.url(), &fast), &["steady"]);

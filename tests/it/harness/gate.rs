@@ -4,12 +4,14 @@
 //! connection wherever it stands, in the middle of a packet too.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::Broker;
 use super::net::{GATE_PORT, Task};
+use super::{Broker, SOON, pass, wait_for};
 
 /// See the module.
 #[derive(Debug)]
@@ -17,13 +19,15 @@ pub struct Gate {
     /// Where it listens when it is open.
     pub outside: SocketAddr,
     inside: SocketAddr,
+    /// How long every byte is on its way; when the gate is shut, what is on its way is lost.
+    pub latency: Duration,
     passing: Option<Task>,
 }
 
 impl Gate {
     /// A shut gate that listens on `outside` when it is open, and leads to `inside`.
     pub fn new(outside: SocketAddr, inside: SocketAddr) -> Self {
-        Self { outside, inside, passing: None }
+        Self { outside, inside, latency: Duration::ZERO, passing: None }
     }
 
     /// A shut gate on the broker's own address.
@@ -38,15 +42,19 @@ impl Gate {
 
     /// Lets connections through.
     pub async fn open(&mut self) {
-        let listener = TcpListener::bind(self.outside).await.expect("bind the gate");
-        let inside = self.inside;
+        // A process that another test is just starting may hold the old listener until its exec.
+        let listener = wait_for("the gate opens", SOON, || std::net::TcpListener::bind(self.outside).ok()).await;
+        listener.set_nonblocking(true).expect("make it asynchronous");
+        let listener = TcpListener::from_std(listener).expect("make it asynchronous");
+        let (inside, latency) = (self.inside, self.latency);
         self.passing = Some(Task::spawn(async move {
             let mut lines = JoinSet::new();
             while let Ok((mut from, _)) = listener.accept().await {
                 lines.spawn(async move {
                     let Ok(mut to) = TcpStream::connect(inside).await else { return };
                     let _ended = from.set_nodelay(true).and(to.set_nodelay(true));
-                    let _ended = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                    let ((from_reads, from_writes), (to_reads, to_writes)) = (from.split(), to.split());
+                    tokio::join!(carry(from_reads, to_writes, latency), carry(to_reads, from_writes, latency));
                 });
             }
         }));
@@ -58,4 +66,18 @@ impl Gate {
             passing.end().await;
         }
     }
+}
+
+/// One direction of a connection, to its end.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, latency: Duration) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !latency.is_zero() {
+            pass(latency).await;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+    let _gone = to.shutdown().await;
 }
