@@ -19,20 +19,27 @@ mod start;
 mod state;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::{Engine, Input, Loaded, LogLevel, Settings};
 use crate::control::{Answer, Asked, Question, Server};
+use crate::os::clock;
+use crate::os::files::FolderError;
 use crate::os::places;
 use crate::os::signals::{Request, Signals};
 use crate::os::watch::Watch;
 use crate::plugin::{Compiler, Host, HostOptions, Trust};
 
+use log::Log;
 use reload::Running;
 
 pub use log::OpenError;
+
+/// How long another process may hold the data folder before the start is refused.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +85,7 @@ pub struct Start {
 pub async fn run(start: Start) -> Result<(), StartError> {
     let Start { file, inputs, settings, socket, mut signals, set_log } = start;
     let host = Host::new(host_options(&settings))?;
-    let (log, thread) = log::open(&settings.agent.data_dir, &settings.buffer)?;
+    let (log, thread) = open_log(&settings).await?;
     info!("{}, boot {}, data in {}", settings.agent.id, log.boot(), settings.agent.data_dir.display());
     let mut running = Running::start(file, inputs, settings, host, log.clone(), set_log).await;
     let (_server, mut questions) = listen(&socket).unzip();
@@ -100,6 +107,19 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     thread.join();
     info!("stopped, {} messages in the buffer", log.news().stats.buffered);
     Ok(())
+}
+
+/// Opens the log. A predecessor that was just killed is given time to be gone.
+async fn open_log(settings: &Settings) -> Result<(Log, log::Thread), OpenError> {
+    let patience = clock::now() + LOCK_WAIT_MAX;
+    loop {
+        match log::open(&settings.agent.data_dir, &settings.buffer) {
+            Err(OpenError::Folder(FolderError::Held { .. })) if clock::now() < patience => {
+                tokio::time::sleep(LOCK_WAIT_MAX / 20).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn stop_asked_again(signals: &mut Signals) {

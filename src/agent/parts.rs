@@ -118,6 +118,7 @@ impl Parts {
                     settings.agent.id.clone(),
                     settings.buffer.replay_rate,
                     settings.buffer.max_size,
+                    exactly_once(settings),
                 )
             };
             of(old) == of(new)
@@ -186,7 +187,8 @@ impl Parts {
             return;
         };
         let replay_rate = settings.buffer.replay_rate;
-        let setup = publisher::Setup { mqtt, agent: settings.agent.id.clone(), replay_rate };
+        let exactly_once = exactly_once(settings);
+        let setup = publisher::Setup { mqtt, agent: settings.agent.id.clone(), exactly_once, replay_rate };
         let bytes = (settings.buffer.max_size / 4).clamp(IN_FLIGHT_BYTES_MIN, IN_FLIGHT_BYTES_MAX);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let (stop, stopped) = watch::channel(Stop::No);
@@ -223,6 +225,11 @@ impl Parts {
     pub fn publisher_status(&self) -> status::Mqtt {
         self.publisher.as_ref().map(|publisher| publisher.status.borrow().clone()).unwrap_or_default()
     }
+}
+
+/// Whether a source uses QoS 2.
+fn exactly_once(settings: &Settings) -> bool {
+    settings.sources.values().any(|source| source.qos == 2)
 }
 
 fn stamp(dirs: &[PathBuf], source: &config::Source) -> Option<Stamp> {

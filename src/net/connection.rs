@@ -114,7 +114,11 @@ impl Connection {
                     poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await.map_err(LinkError::from_io)?;
                 }
                 match poll_fn(|cx| self.poll_io(cx, session)).await? {
-                    Moved::Read(0) => return Ok(()),
+                    Moved::Read(0) => {
+                        // A broker may close as soon as it has read the DISCONNECT.
+                        written |= session.transmit().is_empty() && !self.unflushed;
+                        return Ok(());
+                    }
                     Moved::Read(count) => {
                         // Its faults do not matter any more.
                         let _ = session.receive(clock::now(), self.buffer.get(..count).unwrap_or_default());

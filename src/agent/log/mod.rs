@@ -15,7 +15,7 @@ use crate::encode;
 use crate::reading::Batch;
 use crate::spool::{Entry, MESSAGES_MAX, Refusal, Route, Stats};
 
-pub use thread::{OpenError, open};
+pub use thread::{OpenError, Thread, open};
 
 /// Requests that wait. A source that finds no room waits, and misses slots of its own schedule only.
 const QUEUE_MAX: usize = 256;
@@ -57,6 +57,8 @@ pub struct Standing {
     pub sent_below: u64,
     /// Numbers whose PUBREC came and whose PUBCOMP did not, in order of PUBREC.
     pub released: Vec<u64>,
+    /// The last CONNECT without Clean Start was never answered (R7).
+    pub connecting: bool,
     /// The session must not be trusted: Clean Start until a CONNACK was handled (R9).
     pub clean: bool,
 }

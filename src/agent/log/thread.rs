@@ -275,13 +275,7 @@ impl Keeper {
 
     fn session(&mut self, step: SessionStep) -> Standing {
         match step {
-            SessionStep::Look => {
-                // R7: the last CONNECT without Clean Start was never answered; what is released may be another
-                // session's.
-                if self.spool.delivery().connecting() {
-                    self.spool.set_clean(true);
-                }
-            }
+            SessionStep::Look => {}
             SessionStep::Connecting => self.spool.set_connecting(!self.spool.delivery().released().is_empty()),
             SessionStep::New => {
                 self.spool.new_session();
@@ -299,6 +293,7 @@ impl Keeper {
             done_below: delivery.done_below(),
             sent_below: delivery.sent_below(),
             released: delivery.released().to_vec(),
+            connecting: delivery.connecting(),
             clean: delivery.clean(),
         }
     }

@@ -1,12 +1,14 @@
 //! What the session says: acknowledgements settle messages, refusals become gaps, the end of a session is noted.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tracing::{debug, error, warn};
 
+use super::doubt::Verdict;
 use super::link::Link;
 use super::{End, Publisher};
-use crate::agent::log::Step;
+use crate::agent::log::{Ended, Step};
 use crate::mqtt::reconnect::Failure;
 use crate::mqtt::session::Event;
 use crate::mqtt::{PacketId, Reason};
@@ -19,8 +21,34 @@ const REFUSALS_MAX: u8 = 10;
 const REFUSAL_PAUSE: Duration = Duration::from_secs(2);
 
 impl Publisher {
+    /// Handles what the session has to say; gives why the connection ends, if it does.
+    pub(super) async fn events(&mut self, link: &mut Link) -> Result<Option<End>, Ended> {
+        let mut waiting = VecDeque::new();
+        while let Some(event) = waiting.pop_front().or_else(|| self.session.poll_event()) {
+            let Some(event) = self.doubt.hold(event) else { continue };
+            match event {
+                Event::Subscribed { id, reasons, .. } => self.marked(id, &reasons).await,
+                Event::Unsubscribed { id, reasons, .. } => match self.answered(clock::now(), id, &reasons).await? {
+                    Some(Verdict::Ours(held)) => waiting.extend(held),
+                    Some(Verdict::Another) => {
+                        return Ok(Some(
+                            self.distrust("the broker has begun another session without saying so".into()),
+                        ));
+                    }
+                    None => {}
+                },
+                event => {
+                    if let Err(end) = self.event(link, event) {
+                        return Ok(Some(end));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Handles one event; an error ends the connection.
-    pub(super) fn event(&mut self, link: &mut Link, event: Event) -> Result<(), End> {
+    fn event(&mut self, link: &mut Link, event: Event) -> Result<(), End> {
         match event {
             Event::Acknowledged { id, reason, text } => self.acknowledged(link, id, reason, text.as_deref()),
             Event::Received { id } => {

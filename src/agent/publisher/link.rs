@@ -59,6 +59,11 @@ impl Publisher {
         stop: &mut watch::Receiver<Stop>,
     ) -> Result<End, Ended> {
         self.begin(connected.session_present, url).await?;
+        if !connected.session_present {
+            self.session_is_new(clock::now()).await;
+        } else if self.doubt.is_doubtful && !self.ask(clock::now()) {
+            return Ok(self.distrust("the session may be another one than ours, and can't be told apart".into()));
+        }
         let note = if connected.session_present { "session resumed" } else { "new session" };
         info!("connected to {url}, MQTT {version}, {note}");
         self.shown(LinkState::Connected, |status| {
@@ -97,7 +102,12 @@ impl Publisher {
             self.keep(SESSION_OWNER, owner.clone().into_bytes()).await;
             self.owner = Some(owner);
         }
-        let step = if session_present { SessionStep::Resumed } else { SessionStep::New };
+        let step = match (session_present, self.doubt.is_doubtful) {
+            (false, _) => SessionStep::New,
+            (true, false) => SessionStep::Resumed,
+            // Still to be found out: what is durable stays as it is.
+            (true, true) => SessionStep::Look,
+        };
         let at = self.log.session(step).await?;
         self.clean = at.clean;
         self.window.rewind(at.done_below);
@@ -137,10 +147,8 @@ impl Publisher {
             },
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
         }
-        while let Some(event) = self.session.poll_event() {
-            if let Err(end) = self.event(link, event) {
-                return Ok(Next::End(end));
-            }
+        if let Some(end) = self.events(link).await? {
+            return Ok(Next::End(end));
         }
         self.shown(LinkState::Connected, |_| {});
         Ok(match lost {
@@ -205,6 +213,7 @@ impl Publisher {
     fn give(&mut self, link: &mut Link, now: Duration, news: &News) -> Result<Gave, End> {
         loop {
             match self.session.want() {
+                _ if self.doubt.is_asking() => return Ok(Gave::All),
                 Want::Nothing => return Ok(Gave::All),
                 Want::Resend(id) => {
                     if !self.resend(link, now, news, id)? {

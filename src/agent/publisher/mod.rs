@@ -13,6 +13,7 @@
 
 mod backlog;
 mod brokers;
+mod doubt;
 mod events;
 mod link;
 mod options;
@@ -39,6 +40,7 @@ use crate::reading::Timestamp;
 use crate::status::{self, LinkState};
 
 use brokers::Brokers;
+use doubt::Doubt;
 use side::Side;
 use window::Window;
 
@@ -57,6 +59,8 @@ const OWNER_OF_VALUES: &str = "publisher";
 const METAS: &str = "metas";
 /// Durable value: whose the session is.
 const SESSION_OWNER: &str = "session-owner";
+/// Durable value: the session bears our mark, if there is anything in it.
+const MARK: &str = "session-mark";
 
 /// Whether and how the publisher is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub struct Setup {
     pub mqtt: config::Mqtt,
     /// The agent's id.
     pub agent: String,
+    /// Whether a source uses QoS 2.
+    pub exactly_once: bool,
     /// See `buffer.replay_rate`.
     pub replay_rate: u32,
 }
@@ -101,6 +107,8 @@ pub struct Publisher {
     steps: Vec<log::Step>,
     /// Running number of the last step.
     steps_given: u64,
+    /// Whether a present session is ours (R7).
+    doubt: Doubt,
     /// The session is not to be trusted any more (R9); the log does not know yet.
     distrusted: bool,
     /// The list of published metas is another one; the log does not know yet.
@@ -142,6 +150,7 @@ impl Publisher {
             bare_gaps: BTreeSet::new(),
             steps: Vec::new(),
             steps_given: 0,
+            doubt: Doubt::default(),
             distrusted: false,
             metas_changed: false,
             clean: false,
@@ -188,12 +197,14 @@ impl Publisher {
         for (key, value) in self.log.values(OWNER_OF_VALUES).await? {
             match key.as_str() {
                 METAS => self.side.remember(&value),
+                MARK => self.doubt.is_marked = !value.is_empty(),
                 SESSION_OWNER => self.owner = String::from_utf8(value).ok(),
                 _ => {}
             }
         }
         let at = self.log.session(SessionStep::Look).await?;
         self.clean = at.clean;
+        self.doubt.is_doubtful = at.connecting;
         let mut sent = Vec::new();
         let mut from = at.done_below;
         while from < at.sent_below {
@@ -241,6 +252,7 @@ impl Publisher {
                 let began = clock::now();
                 let end = self.serve(connection, &connected, &url, version, stop).await;
                 self.session.disconnected();
+                self.doubt.disconnected();
                 self.backoff.stood(clock::now().saturating_sub(began));
                 let end = end?;
                 if let End::Lost { why, .. } = &end {
@@ -249,9 +261,8 @@ impl Publisher {
                 Ok(end)
             }
             Err(error) => {
-                // R7: a CONNECT without an answer may have begun another session, and the next one would be told that
-                // it is present.
-                self.distrusted |= doubtful && error.step() == Step::Connack;
+                // R7: this CONNECT may have begun another session.
+                self.doubt.is_doubtful |= doubtful && error.step() == Step::Connack;
                 self.refused(&url, &error);
                 Ok(End::Lost { failure: error.failure(), why: error.to_string() })
             }
