@@ -34,11 +34,13 @@ pub(crate) struct Footer {
     pub(crate) stamp: Stamp,
     /// The run that sealed it.
     pub(crate) run: Run,
+    /// Bytes of its routes, records and gaps: what they take when they are written densely.
+    pub(crate) dense: u32,
     pub(crate) summary: Summary,
 }
 
 /// Bytes of a footer's frame around the summary, and the pointer at the segment's end.
-const FOOTER_REST: usize = FRAME_HEAD as usize + 4 + 8 + 8 + 8 + 1 + 24 + 4;
+const FOOTER_REST: usize = FRAME_HEAD as usize + 4 + 8 + 8 + 8 + 1 + 24 + 4 + 4;
 
 impl Footer {
     /// The bytes from the offset given to the segment's end.
@@ -50,6 +52,7 @@ impl Footer {
         body.put_i64(self.stamp.wall_ns);
         body.put_u8(u8::from(self.stamp.synced));
         self.run.encode(&mut body);
+        body.put_u32(self.dense);
         self.summary.encode(&mut body);
         let start = header.size.saturating_sub(footer_room(&self.summary, 0));
         let head = FrameHead {
@@ -94,6 +97,7 @@ impl Footer {
             next: take.u64()?,
             stamp: Stamp { age_ms: take.u64()?, wall_ns: take.i64()?, synced: take.u8()? != 0 },
             run: Run::decode(&mut take)?,
+            dense: take.u32()?,
             summary: Summary::decode(&mut take)?,
         })
     }
@@ -142,6 +146,8 @@ pub(crate) struct Active {
     pub(crate) first_age_ms: Option<u64>,
     /// Age clock at its last record.
     pub(crate) last_age_ms: u64,
+    /// Bytes of its routes, records and gaps.
+    pub(crate) dense: u32,
     /// Where the log was cut before this run.
     cut: u32,
     offset: u32,
@@ -169,6 +175,7 @@ impl Active {
             dirty: false,
             first_age_ms: None,
             last_age_ms: header.age_ms,
+            dense: 0,
             cut,
             offset,
             durable: offset,
@@ -229,12 +236,27 @@ impl Active {
             wall_ns: stamp.wall_ns,
             first,
             opens_run: cut.is_some(),
+            packed: self.header.packed,
             synced: stamp.synced,
         };
         let (head, body) = commit.encode();
         let mut write = Write { at, bytes: Vec::new(), commit_start: at };
         write.push(&head, Seed { salt: self.header.salt, segment: self.header.number }, &body);
         write
+    }
+
+    /// What follows is of another run; it begins on a page of its own.
+    pub(crate) fn enter_run(&mut self, run: Run) {
+        self.run = run;
+        self.cut = self.offset;
+        self.offset = page_up(self.offset);
+        self.commit_start = None;
+        self.routes.clear();
+    }
+
+    /// Bytes of a write so far.
+    pub(crate) fn bytes(write: &Write) -> u32 {
+        len_u32(write.bytes.len())
     }
 
     /// Adds a frame of this run.
@@ -301,8 +323,14 @@ impl Active {
         next: u64,
         stamp: Stamp,
     ) -> Result<Footer, StorageError> {
-        let footer =
-            Footer { data_end: page_up(self.offset), next, stamp, run: self.run, summary: self.summary.clone() };
+        let footer = Footer {
+            data_end: page_up(self.offset),
+            next,
+            stamp,
+            run: self.run,
+            dense: self.dense,
+            summary: self.summary.clone(),
+        };
         let (start, bytes) = footer.encode(&self.header);
         storage.write(&self.slot.name(), u64::from(start), &bytes)?;
         self.dirty = true;

@@ -83,6 +83,8 @@ pub(super) struct Segment {
     pub(super) data_end: Option<u32>,
     /// The last run in it, for numbers that are missing behind it.
     pub(super) last_run: Run,
+    /// Bytes that its frames would take in a packed segment, if that is known.
+    pub(super) dense: Option<u32>,
     /// Time of its oldest record.
     pub(super) oldest_ns: Option<i64>,
 }
@@ -199,6 +201,7 @@ impl<S: Storage> Spool<S> {
                 age_ms: active.last_age_ms,
                 data_end: None,
                 last_run: active.run,
+                dense: None,
                 oldest_ns: active.summary.oldest_ns(),
             });
         }
@@ -210,9 +213,8 @@ impl<S: Storage> Spool<S> {
             return;
         }
         while self.pending.bytes() > self.options.memory_max {
-            let droppable = |item: &Item, state: &State| {
-                item.is_record() && !state.delivery.pins(item.first, item.end())
-            };
+            let droppable =
+                |item: &Item, state: &State| item.is_record() && !state.delivery.pins(item.first, item.end());
             let found = match self.options.when_full {
                 WhenFull::DropOldest => self.pending.iter().position(|item| droppable(item, &self.state)),
                 WhenFull::DropNewest => self.pending.iter().rposition(|item| droppable(item, &self.state)),

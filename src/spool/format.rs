@@ -17,6 +17,10 @@ pub(crate) const PAGE: u32 = 4096;
 const MAGIC: [u8; 8] = *b"OUTSPOOL";
 /// The header's CRC stands here, whatever the version, over all bytes before it.
 const HEADER_CRC_AT: usize = 508;
+/// What a header is of.
+const KIND_PLAIN: u16 = 0;
+const KIND_PACKED: u16 = 1;
+const KIND_VOID: u16 = 2;
 /// Bytes of a frame before its body. A frame starts only where so many are left in the page.
 pub(crate) const FRAME_HEAD: u32 = 32;
 /// Bytes of a commit head's body.
@@ -65,6 +69,8 @@ pub(crate) struct Header {
     pub(crate) size: u32,
     /// Grows by one a segment; of two frames with one number the one in the higher segment counts.
     pub(crate) number: u64,
+    /// It holds what other segments held, written densely; delivery state never stands in it.
+    pub(crate) packed: bool,
     /// Number of its first message.
     pub(crate) first: u64,
     /// Seeds commit heads and the footer.
@@ -79,6 +85,8 @@ pub(crate) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderPage {
     Good(Header),
+    /// What stands behind it counts no more.
+    Void,
     Newer(u16),
     Bad,
 }
@@ -88,13 +96,26 @@ impl Header {
         let mut page = Vec::with_capacity(PAGE as usize);
         page.extend_from_slice(&MAGIC);
         page.put_u16(VERSION);
-        page.put_u16(0);
+        page.put_u16(if self.packed { KIND_PACKED } else { KIND_PLAIN });
         page.put_u32(self.size);
         page.put_u64(self.number);
         page.put_u64(self.first);
         page.put_u64(self.salt);
         page.put_u64(self.age_ms);
         self.run.encode(&mut page);
+        page.resize(HEADER_CRC_AT, 0);
+        let crc = crc32c::crc32c(&page);
+        page.put_u32(crc);
+        page.resize(PAGE as usize, 0);
+        page
+    }
+
+    /// A header page that says that nothing behind it counts.
+    pub(crate) fn void() -> Vec<u8> {
+        let mut page = Vec::with_capacity(PAGE as usize);
+        page.extend_from_slice(&MAGIC);
+        page.put_u16(VERSION);
+        page.put_u16(KIND_VOID);
         page.resize(HEADER_CRC_AT, 0);
         let crc = crc32c::crc32c(&page);
         page.put_u32(crc);
@@ -117,10 +138,15 @@ impl Header {
         if version > VERSION {
             return Some(HeaderPage::Newer(version));
         }
-        take.u16()?;
+        let kind = take.u16()?;
+        if kind == KIND_VOID {
+            return Some(HeaderPage::Void);
+        }
+        let packed = kind == KIND_PACKED;
         let header = Self {
             size: take.u32()?,
             number: take.u64()?,
+            packed,
             first: take.u64()?,
             salt: take.u64()?,
             age_ms: take.u64()?,
@@ -181,6 +207,8 @@ impl Kind {
 pub(crate) const FLAG_LZ4: u8 = 1;
 /// This commit opens a run.
 pub(crate) const FLAG_RUN: u8 = 2;
+/// This commit stands in a packed segment.
+pub(crate) const FLAG_PACKED: u8 = 8;
 /// The host's clock had been set when this commit was begun.
 pub(crate) const FLAG_SYNCED: u8 = 4;
 
@@ -287,6 +315,7 @@ pub(crate) struct Commit {
     /// Next number.
     pub(crate) first: u64,
     pub(crate) opens_run: bool,
+    pub(crate) packed: bool,
     pub(crate) synced: bool,
 }
 
@@ -302,6 +331,7 @@ impl Commit {
         body.put_i64(self.wall_ns);
         body.put_u64(0);
         let flags = if self.opens_run { FLAG_RUN } else { 0 } | if self.synced { FLAG_SYNCED } else { 0 };
+        let flags = flags | if self.packed { FLAG_PACKED } else { 0 };
         let length = len_u32(body.len());
         (FrameHead { length, kind: Kind::Commit, flags, route: 0, count: 0, first: self.first, time_ns: 0 }, body)
     }
@@ -319,6 +349,7 @@ impl Commit {
             wall_ns: take.i64()?,
             first: head.first,
             opens_run: head.flags & FLAG_RUN != 0,
+            packed: head.flags & FLAG_PACKED != 0,
             synced: head.flags & FLAG_SYNCED != 0,
         })
     }

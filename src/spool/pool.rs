@@ -11,7 +11,7 @@ use super::storage::{Storage, StorageError, StorageErrorKind};
 const SEGMENT_MIN: u32 = 64 * 1024;
 const SEGMENT_MAX: u32 = 16 * 1024 * 1024;
 /// A buffer has about so many segments, if their size allows.
-const SEGMENTS_AIM: u64 = 64;
+const SEGMENTS_AIM: u64 = 128;
 /// Free files that records may not take: delivery state and gaps go there when the buffer is full. Two, so that a
 /// segment of nothing but state can be replaced by the next one.
 pub(crate) const RESERVE: usize = 2;

@@ -9,15 +9,13 @@ use std::sync::Arc;
 
 use super::bytes::Take;
 use super::core::{Segment, Spool};
-use super::format::{FLAG_LZ4, FrameHead, Kind, Run};
+use super::format::{FrameHead, Kind, Run};
 use super::pending::ItemBody;
 use super::retain::read_gaps;
 use super::scan::{Mode, Scan, Step};
+use super::squeeze::unsqueeze;
 use super::storage::Storage;
 use super::types::{Body, Damage, Entry, Error, Route};
-
-/// The most that one compressed frame unpacks to, bytes.
-const UNPACKED_MAX: usize = 64 << 20;
 
 /// Where reading goes on.
 #[derive(Debug)]
@@ -90,6 +88,7 @@ impl<S: Storage> Spool<S> {
             age_ms: active.last_age_ms,
             data_end: None,
             last_run: active.run,
+            dense: None,
             oldest_ns: None,
         };
         Some(Place { segment, limit: active.durable_offset(), mode: Mode::Sealed })
@@ -175,7 +174,7 @@ impl<S: Storage> Spool<S> {
                 if self.state.delivery.unsettled_in(head.first.max(at), frame_end) == 0 {
                     return None;
                 }
-                let payload = unpack(head, cursor.scan.body(&mut self.storage));
+                let payload = unsqueeze(head.flags, cursor.scan.body(&mut self.storage));
                 let (Some(route), Some(payload)) = (cursor.routes.get(&head.route).cloned(), payload) else {
                     self.lose(head.first.max(at), frame_end, Some(run), None);
                     return None;
@@ -202,7 +201,7 @@ impl<S: Storage> Spool<S> {
         Some(entry(number, 1, run, head.time_ns, Body::Gap(gap)))
     }
 
-    fn keep_damage(&mut self, segment: &Segment, from: u32, to: u32) {
+    pub(super) fn keep_damage(&mut self, segment: &Segment, from: u32, to: u32) {
         let kept_as = self.pool.keep_bad(&mut self.storage, segment.slot, segment.header.number, (from, to));
         let damage = Damage { file: segment.slot.name(), from: u64::from(from), to: u64::from(to), kept_as };
         if !self.damage.contains(&damage) && self.damage.len() < super::types::DAMAGE_MAX {
@@ -235,14 +234,4 @@ impl<S: Storage> Spool<S> {
 
 fn entry(first: u64, messages: u32, run: Run, time_ns: i64, body: Body) -> Entry {
     Entry { first, messages, store: run.store, boot: run.boot, seq: run.seq(first), time_ns, body }
-}
-
-/// The body of a record as it was appended.
-fn unpack(head: &FrameHead, body: &[u8]) -> Option<Vec<u8>> {
-    if head.flags & FLAG_LZ4 == 0 {
-        return Some(body.to_vec());
-    }
-    let mut take = Take::new(body);
-    let length = usize::try_from(take.u32()?).ok().filter(|length| *length <= UNPACKED_MAX)?;
-    lz4_flex::block::decompress(take.rest(), length).ok().filter(|bytes| bytes.len() == length)
 }

@@ -17,6 +17,7 @@ use super::core::{AgeClock, Mark, Rng, Segment, Spool, frame_head};
 use super::format::{Kind, PAGE, Run, page_up};
 use super::pending::Pending;
 use super::pool::{Pool, RESERVE, Slot};
+use super::ranges::Ranges;
 use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::{Delivery, State};
@@ -36,6 +37,10 @@ struct Gathered {
     tails: Vec<Tail>,
     /// Files in which nothing stands.
     blank: Vec<Slot>,
+    /// Files that another one stands for; free as soon as the state that was read is durable.
+    replaced: Vec<Slot>,
+    /// Packed files that are not needed: they are made void before anything else changes.
+    void: Vec<Slot>,
     next_segment: u64,
     /// The youngest segment alone has the state: older ones may be freed by it at once.
     state_in_youngest: bool,
@@ -53,6 +58,8 @@ impl Gathered {
             boot_max: 0,
             tails: Vec::new(),
             blank,
+            replaced: Vec::new(),
+            void: Vec::new(),
             next_segment,
             state_in_youngest: false,
         }
@@ -145,8 +152,7 @@ impl<S: Storage> Spool<S> {
         let youngest = found.youngest.take();
         let tails = std::mem::take(&mut found.tails);
         let flushed = tails.into_iter().try_for_each(|tail| self.write_again(tail));
-        let begun = self.begin_on_disk(youngest.as_ref(), found.state_in_youngest, opened);
-        let begun = flushed.and(begun);
+        let begun = self.begin_on_disk(youngest.as_ref(), &found, flushed, opened);
         if found.state.is_none() && !opened.fresh {
             self.state.delivery.set_clean(true);
             self.state_dirty = true;
@@ -154,27 +160,34 @@ impl<S: Storage> Spool<S> {
         if let Err(error) = begun {
             opened.trouble = Some(error.clone());
             self.fail(error);
-            // Messages that are published from here on must never be confused with those of a boot of this number.
+            // The boot is not durable: another start may take the same number, but not the same store.
             self.run.store = fresh;
-            self.run.boot = 1;
         }
     }
 
     fn begin_on_disk(
         &mut self,
         youngest: Option<&(Found, Deep)>,
-        state_in_youngest: bool,
+        gathered: &Gathered,
+        flushed: Result<(), StorageError>,
         opened: &mut Opened,
     ) -> Result<(), StorageError> {
         let resumed = match youngest {
-            Some((found, deep)) => self.settle_youngest(found, deep, state_in_youngest, opened),
+            Some((found, deep)) => self.settle_youngest(found, deep, gathered.state_in_youngest, opened),
             None => Ok(false),
         };
         let resumed_deep = youngest.filter(|_| self.active.is_some());
         self.find_holes(resumed_deep, opened);
         // Files that were found may have names that no one made durable before the last cut.
+        let resumed = flushed.and(resumed)?;
         self.storage.sync_folder()?;
-        if resumed? {
+        for slot in &gathered.void {
+            self.make_void(*slot)?;
+        }
+        for slot in gathered.replaced.iter().chain(&gathered.void) {
+            self.release(*slot);
+        }
+        if resumed {
             self.write_run_page()?;
         } else {
             self.first_segment()?;
@@ -220,6 +233,7 @@ impl<S: Storage> Spool<S> {
         }
         let mut active = Active::resume(found.slot, found.header, self.run, deep.summary.clone(), deep.cut);
         active.last_age_ms = deep.last_age_ms;
+        active.dense = deep.dense;
         active.first_age_ms = (deep.next > found.header.first).then_some(found.header.age_ms);
         self.active = Some(active);
         Ok(true)
@@ -290,17 +304,35 @@ impl<S: Storage> Spool<S> {
 /// Walks what has to be walked: the youngest segment, older ones until a state is found, and all without a footer.
 fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
     let mut segments = survey.segments;
-    let next_segment = segments.last().map_or(0, |last| last.header.number.saturating_add(1));
+    let numbers = segments.iter().chain(&survey.packed).map(|found| found.header.number);
+    let next_segment = numbers.max().map_or(0, |number| number.saturating_add(1));
     let mut found = Gathered::nothing(survey.blank, next_segment);
     // The youngest in which anything stands: its tail may be torn.
-    let (last, deep) = loop {
-        let Some(last) = segments.pop() else { return found };
+    let youngest = loop {
+        let Some(last) = segments.pop() else { break None };
         let deep = last.walk(storage, Mode::Tail);
         if !deep.is_blank(&last.header) {
-            break (last, deep);
+            break Some((last, deep));
         }
         found.blank.push(last.slot);
     };
+    let Some((last, deep)) = youngest else {
+        add_packed(storage, survey.packed, &mut found);
+        return found;
+    };
+    read_state(storage, &segments, &deep, &mut found);
+    close_all(storage, &segments, &last, &mut found);
+    add_packed(storage, survey.packed, &mut found);
+    found.boot_max = found.boot_max.max(deep.boot_max);
+    if deep.last_run.is_some() {
+        found.stamp = deep.stamp;
+    }
+    found.youngest = Some((last, deep));
+    found
+}
+
+/// The state and the values, as the last frames that hold them say.
+fn read_state<S: Storage>(storage: &mut S, segments: &[Found], deep: &Deep, found: &mut Gathered) {
     let mut walks = Vec::new();
     // The state of an older segment, if the youngest has none: a cut came between its header and its opening.
     if deep.state.is_none() || !deep.opening {
@@ -314,7 +346,23 @@ fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
         }
     }
     found.state_in_youngest = deep.opening;
-    for segment in &segments {
+    for walk in walks.into_iter().rev().chain([deep.words()]) {
+        if walk.opening {
+            found.values.clear();
+        }
+        for (key, value) in walk.values {
+            match value {
+                Some(value) => found.values.insert(key, value),
+                None => found.values.remove(&key),
+            };
+        }
+        found.state = walk.state.or(found.state.take());
+    }
+}
+
+/// What the segments before the youngest hold.
+fn close_all<S: Storage>(storage: &mut S, segments: &[Found], last: &Found, found: &mut Gathered) {
+    for segment in segments {
         let before = found.index.last().map(|segment: &Segment| segment.last_run);
         let slot = segment.slot;
         let Some(Closed { segment, stamp, boot, tail }) = segment.close(storage, before) else {
@@ -332,22 +380,42 @@ fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
     if let Some(previous) = found.index.last_mut() {
         previous.end = previous.end.min(last.header.first).max(previous.first);
     }
-    found.boot_max = found.boot_max.max(deep.boot_max);
-    if deep.last_run.is_some() {
-        found.stamp = deep.stamp;
-    }
-    for walk in walks.into_iter().rev().chain([&deep].map(Deep::words)) {
-        if walk.opening {
-            found.values.clear();
+}
+
+/// Packed segments take the place of those that they hold, unless these are all there: then the packed one may not
+/// be whole, or not be durable.
+fn add_packed<S: Storage>(storage: &mut S, packed: Vec<Found>, found: &mut Gathered) {
+    let plain = found.index.clone();
+    for segment in packed {
+        let slot = segment.slot;
+        let Some(Closed { segment, boot, tail, .. }) = segment.close(storage, None) else {
+            found.blank.push(slot);
+            continue;
+        };
+        found.boot_max = found.boot_max.max(boot);
+        let mut there = Ranges::default();
+        for other in &plain {
+            there.insert(other.first, other.end);
         }
-        for (key, value) in walk.values {
-            match value {
-                Some(value) => found.values.insert(key, value),
-                None => found.values.remove(&key),
-            };
+        let wanted = found.state.as_ref().map_or_else(
+            || vec![(segment.first, segment.end)],
+            |state| state.delivery.unsettled(segment.first, segment.end),
+        );
+        if wanted.iter().all(|(from, to)| there.missing_in(*from, *to).is_empty()) {
+            found.void.push(slot);
+            continue;
         }
-        found.state = walk.state.or(found.state);
+        found.tails.extend(tail);
+        found.index.push(segment);
     }
-    found.youngest = Some((last, deep));
-    found
+    // Of what is there twice the wider one is kept; each number is looked for in one segment.
+    found.index.sort_by_key(|segment| (segment.first, std::cmp::Reverse(segment.end)));
+    let mut end = 0;
+    let covered = |segment: &mut Segment| {
+        let covered = segment.first < segment.end && segment.end <= end;
+        segment.first = segment.first.max(end.min(segment.end));
+        end = end.max(segment.end);
+        covered
+    };
+    found.replaced.extend(found.index.extract_if(.., covered).map(|segment| segment.slot));
 }

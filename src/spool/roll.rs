@@ -56,9 +56,9 @@ impl<S: Storage> Spool<S> {
         let delivery = &self.state.delivery;
         let active = self.active.as_ref().is_some_and(|active| !delivery.pins(active.header.first, self.log_end));
         let drops = self.options.when_full == WhenFull::DropOldest;
-        let droppable = drops && (active || self.droppable().is_some());
+        let goes = self.packable().is_some() || (drops && (active || self.droppable().is_some()));
         Ok(match for_record {
-            true => self.pool.free_count() > RESERVE || (droppable && self.pool.free_count() >= 1),
+            true => self.pool.free_count() > RESERVE || (goes && self.pool.free_count() >= 1),
             false => self.pool.free_count() >= 1,
         })
     }
@@ -72,7 +72,7 @@ impl<S: Storage> Spool<S> {
         Ok(())
     }
 
-    fn flush_for_room(&mut self) -> Result<(), StorageError> {
+    pub(super) fn flush_for_room(&mut self) -> Result<(), StorageError> {
         if let Some(active) = self.active.as_mut() {
             active.sync(&mut self.storage)?;
             self.now_durable();
@@ -84,10 +84,13 @@ impl<S: Storage> Spool<S> {
         self.state.delivery.unsettled_in(segment.first, segment.end) == 0
     }
 
-    /// Drops the oldest segments until the reserve is free again.
+    /// Packs, and then drops the oldest segments, until the reserve is free again.
     pub(super) fn make_room(&mut self) -> Result<(), StorageError> {
         let _ = self.pool.fill_reserve(&mut self.storage, RESERVE);
         while self.pool.free_count() < RESERVE || self.pool.over_budget() {
+            if self.pack()? {
+                continue;
+            }
             let Some(at) = self.droppable().filter(|_| self.options.when_full == WhenFull::DropOldest) else { break };
             self.drop_segment(at, GapReason::BufferFull);
             if sabotage::on(Fault::DropAheadOfGap) {
@@ -133,6 +136,7 @@ impl<S: Storage> Spool<S> {
             age_ms: active.last_age_ms,
             data_end: Some(footer.data_end),
             last_run: active.run,
+            dense: Some(footer.dense),
             oldest_ns: active.summary.oldest_ns(),
         };
         self.active = None;
@@ -152,6 +156,7 @@ impl<S: Storage> Spool<S> {
         let header = Header {
             size: slot.size,
             number,
+            packed: false,
             first,
             salt: self.rng.next(),
             age_ms: self.clock.at(self.now),

@@ -41,6 +41,10 @@ pub(crate) enum Fault {
     ReleasedForgotten,
     /// Values are written once, not with every segment.
     ValuesOnce,
+    /// Segments are freed before their packed copy is durable.
+    PackNotSynced,
+    /// Packing leaves out gaps.
+    PackLosesGaps,
     /// A commit is added to a page that is durable already.
     PageWrittenTwice,
 }

@@ -51,6 +51,8 @@ pub(super) type Tail = (Slot, u32, u32);
 pub(super) struct Survey {
     /// By number.
     pub(super) segments: Vec<Found>,
+    /// Packed ones, by number.
+    pub(super) packed: Vec<Found>,
     /// Files in which nothing stands.
     pub(super) blank: Vec<Slot>,
 }
@@ -75,6 +77,8 @@ pub(super) struct Deep {
     pub(super) missing: Vec<(u64, u64, Option<Run>, Option<Run>)>,
     /// Age clock at the last record.
     pub(super) last_age_ms: u64,
+    /// Bytes of routes, records and gaps.
+    pub(super) dense: u32,
 }
 
 /// Looks at every file.
@@ -96,6 +100,7 @@ pub(super) fn survey<S: Storage>(storage: &mut S, pool: &mut Pool) -> Result<Sur
             HeaderPage::Good(header) if read.is_ok() => {
                 survey.segments.push(Found { slot, header, intact: header.size == slot.size });
             }
+            HeaderPage::Void if read.is_ok() => survey.blank.push(slot),
             _ => unclear.push(slot),
         }
     }
@@ -103,6 +108,7 @@ pub(super) fn survey<S: Storage>(storage: &mut S, pool: &mut Pool) -> Result<Sur
         salvage(storage, slot, &mut survey);
     }
     survey.segments.sort_by_key(|found| found.header.number);
+    survey.packed = survey.segments.extract_if(.., |found| found.header.packed).collect();
     Ok(survey)
 }
 
@@ -122,6 +128,7 @@ fn salvage<S: Storage>(storage: &mut S, slot: Slot, survey: &mut Survey) {
             let header = Header {
                 size: slot.size,
                 number: commit.segment,
+                packed: commit.packed,
                 first: commit.first,
                 salt: commit.segment_salt,
                 age_ms: commit.age_ms,
@@ -139,10 +146,12 @@ impl Found {
     /// A segment that another one follows: by its footer, or frame by frame. `before` is the last run known.
     /// `None` if nothing is in it.
     pub(super) fn close<S: Storage>(&self, storage: &mut S, before: Option<Run>) -> Option<Closed> {
-        let footer = if self.intact { Footer::read(storage, self.slot, &self.header) } else { None };
+        let whole = self.header.size == self.slot.size;
+        let footer = if whole { Footer::read(storage, self.slot, &self.header) } else { None };
         if let Some(footer) = footer {
             let mut segment = self.segment(footer.next, footer.stamp.age_ms, Some(footer.data_end), footer.run);
             segment.oldest_ns = footer.summary.oldest_ns();
+            segment.dense = Some(footer.dense);
             return Some(Closed { segment, stamp: footer.stamp, boot: footer.run.boot, tail: None });
         }
         let deep = self.walk(storage, Mode::Closed);
@@ -158,7 +167,7 @@ impl Found {
 
     pub(super) fn segment(&self, end: u64, age_ms: u64, data_end: Option<u32>, last_run: Run) -> Segment {
         let (slot, header) = (self.slot, self.header);
-        Segment { slot, header, first: header.first, end, age_ms, data_end, last_run, oldest_ns: None }
+        Segment { slot, header, first: header.first, end, age_ms, data_end, last_run, dense: None, oldest_ns: None }
     }
 
     /// Whether it was sealed.
@@ -217,6 +226,7 @@ impl Deep {
             damage: Vec::new(),
             missing: Vec::new(),
             last_age_ms: header.age_ms,
+            dense: 0,
         }
     }
 
@@ -231,6 +241,9 @@ impl Deep {
     }
 
     fn frame(&mut self, head: &FrameHead, run: Run, body: &[u8], sources: &mut BTreeMap<u16, Arc<str>>) {
+        if head.count > 0 || head.kind == Kind::Route {
+            self.dense = self.dense.saturating_add(u32::try_from(head.size()).unwrap_or(u32::MAX));
+        }
         match head.kind {
             Kind::Record => {
                 let source = sources.get(&head.route).cloned().unwrap_or_else(|| Arc::from(""));

@@ -147,8 +147,8 @@ pub struct Options {
     pub memory_max: usize,
     /// Randomness for salts; another one at every opening.
     pub seed: u64,
-    /// Tests have segments smaller than any that `max_size` would give.
-    pub(crate) segment_size: Option<u32>,
+    /// Bytes of a segment, where `max_size` is not to choose: for tests.
+    pub segment_size: Option<u32>,
 }
 
 /// The least `max_size`, bytes.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::bytes::{Put, len_u32};
 use super::core::{Mark, Spool, frame_head};
-use super::format::{FrameHead, Kind};
+use super::format::{FRAME_HEAD, FrameHead, Kind};
 use super::gap;
 use super::pending::{Item, ItemBody};
 use super::sabotage::{self, Fault};
+use super::squeeze::squeeze;
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
 use super::types::Error;
@@ -119,14 +120,18 @@ impl<S: Storage> Spool<S> {
             let head = frame_head(Kind::Route, &body, item.first, 0, 0);
             active.push(&mut write, &FrameHead { route: index, ..head }, &body);
         }
-        let head = frame_head(Kind::Record, payload, item.first, item.count, item.time_ns);
-        active.push(&mut write, &FrameHead { route: index, ..head }, payload);
+        let (body, flags) = squeeze(payload);
+        let head = frame_head(Kind::Record, &body, item.first, item.count, item.time_ns);
+        active.push(&mut write, &FrameHead { route: index, flags, ..head }, &body);
         let growth = Summary::growth(&route.source);
         if !active.fits(&write, growth, 0) {
             return Ok(false);
         }
         active.write(&mut self.storage, write)?;
+        active.dense = active.dense.saturating_add(len_u32(body.len()).saturating_add(FRAME_HEAD));
         if known.is_err() {
+            let bytes = route.blob.len() + route.source.len() + 1;
+            active.dense = active.dense.saturating_add(len_u32(bytes).saturating_add(FRAME_HEAD));
             active.add_route(route, index);
         }
         active.summary.add_record(&active.run.clone(), &route.source, item.first, item.count, item.time_ns);
@@ -178,6 +183,7 @@ impl<S: Storage> Spool<S> {
         }
         active.write(&mut self.storage, write)?;
         if count > 0 {
+            active.dense = active.dense.saturating_add(len_u32(body.len()).saturating_add(FRAME_HEAD));
             active.summary.add_gaps(&active.run.clone(), first, len_u32(count));
         }
         self.pending.mark_written(count);

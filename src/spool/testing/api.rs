@@ -1,7 +1,7 @@
 //! The spool as callers see it, on a simulated disk.
 
 use super::sim::{Sim, Survival};
-use super::{at, options, route};
+use super::{at, noise, options, route};
 use crate::spool::*;
 
 fn open(sim: Sim) -> (Spool<Sim>, Opened) {
@@ -73,7 +73,7 @@ fn a_kill_loses_nothing_and_a_cut_only_what_was_not_flushed() {
 #[test]
 fn done_is_kept_and_frees_segments() {
     let (mut spool, _) = open(Sim::default());
-    let payload = vec![1; 4000];
+    let payload = noise(1, 4000);
     for n in 0..600u64 {
         let number = spool.append(at(n), &route("a"), 1, 0, &payload).expect("fits");
         spool.done(number);
@@ -88,7 +88,7 @@ fn done_is_kept_and_frees_segments() {
 #[test]
 fn a_full_buffer_drops_the_oldest_and_says_so_exactly() {
     let (mut spool, _) = open(Sim::default());
-    let payload = vec![1; 4000];
+    let payload = noise(1, 4000);
     for n in 0..1000u64 {
         let source = if n % 3 == 0 { "a" } else { "b" };
         spool.append(at(n), &route(source), 1, n as i64, &payload).expect("fits");
@@ -115,7 +115,7 @@ fn a_full_buffer_drops_the_oldest_and_says_so_exactly() {
 fn drop_newest_refuses_and_goes_on_when_there_is_room() {
     let options = Options { when_full: WhenFull::DropNewest, ..options() };
     let (mut spool, _) = Spool::open(Sim::default(), options, *b"ABCD", at(0)).expect("opens");
-    let payload = vec![1; 4000];
+    let payload = noise(1, 4000);
     for n in 0..1000u64 {
         spool.append(at(n * 10), &route("a"), 1, 0, &payload).expect("fits");
         spool.sync(at(n * 10)).expect("state goes on");
@@ -142,7 +142,7 @@ fn drop_newest_refuses_and_goes_on_when_there_is_room() {
 #[test]
 fn what_is_in_flight_is_pinned() {
     let (mut spool, _) = open(Sim::default());
-    let payload = vec![1; 4000];
+    let payload = noise(1, 4000);
     for n in 0..5 {
         let number = spool.append(at(n), &route("a"), 1, 0, &payload).expect("fits");
         spool.sent(number);
@@ -154,4 +154,53 @@ fn what_is_in_flight_is_pinned() {
     let entries = all(&mut spool);
     let firsts: Vec<u64> = entries.iter().take(5).map(|entry| entry.first).collect();
     assert_eq!(firsts, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn sparse_segments_are_packed_before_anything_is_dropped() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest] {
+        let options = Options { when_full, ..options() };
+        let (mut spool, _) = Spool::open(Sim::default(), options, *b"ABCD", at(0)).expect("opens");
+        for n in 0..4000u64 {
+            spool.append(at(n * 1000), &route("a"), 1, n as i64, &noise(n, 200)).expect("fits");
+            spool.sync(at(n * 1000)).expect("syncs");
+            if spool.stats().dropped > 0 {
+                break;
+            }
+            conserved(&spool);
+        }
+        // A page a record would be 150 records; densely written they are 232 bytes each.
+        let kept = spool.stats().buffered;
+        assert!(kept > 1400, "{when_full:?}: {kept}");
+        let entries = all(&mut spool);
+        assert_eq!(entries.len() as u64, kept);
+        assert!(entries.windows(2).all(|pair| pair[0].first < pair[1].first));
+        let (mut after, opened) = open(spool.storage.after_cut(Survival::None, 1));
+        assert_eq!(opened.lost_messages, 0);
+        assert!(all(&mut after).len() as u64 + 200 > kept);
+    }
+}
+
+#[test]
+fn what_compresses_is_compressed_and_comes_back() {
+    let (mut spool, _) = open(Sim::default());
+    let texts: Vec<Vec<u8>> = (0..200u32)
+        .map(|n| match n % 3 {
+            0 => format!("{{\"values\":{}}}", "{\"flow\":12.5,\"pump\":true},".repeat(n as usize)).into_bytes(),
+            1 => (0..n * 7).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
+            _ => vec![0; n as usize],
+        })
+        .collect();
+    for text in &texts {
+        spool.append(at(1), &route("a"), 1, 0, text).expect("fits");
+    }
+    spool.sync(at(2)).expect("syncs");
+    let written = spool.active.as_ref().map_or(0, |active| active.header.number * 65_536 + u64::from(active.used()));
+    let bytes: usize = texts.iter().map(Vec::len).sum();
+    assert!(written < bytes as u64 / 2, "{written} of {bytes}");
+    let (mut spool, _) = open(spool.storage.after_cut(Survival::None, 1));
+    for (entry, text) in all(&mut spool).iter().zip(&texts) {
+        assert!(matches!(&entry.body, Body::Record { payload, .. } if payload == text));
+    }
+    conserved(&spool);
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::model::{Content, Model, messages, within};
 use super::sim::{SURVIVALS, Sim, Survival, Trouble};
 use super::verify::verify;
-use super::{at, one_in, pick, route, setting};
+use super::{at, noise, one_in, pick, route, setting};
 use crate::spool::core::Rng;
 use crate::spool::sabotage::{self, Fault};
 use crate::spool::*;
@@ -104,6 +104,8 @@ struct Driver {
     options: Options,
     /// Records end where pages do: what was lost and what comes after it stand at the same places.
     aligned: bool,
+    /// Records are small and far between: segments are mostly padding, and are packed.
+    sparse: bool,
     /// The disk makes trouble now and then.
     troubled: bool,
     counter: u64,
@@ -123,10 +125,10 @@ impl Driver {
         let now = at(0);
         let model = Model { values: vec![None], ..Model::default() };
         let shared = Shared { sim: Sim::default(), model, options: options.clone(), rng: Rng(seed ^ 1), now, points };
-        let aligned = one_in(&mut rng, 4);
+        let (aligned, sparse) = (one_in(&mut rng, 2), one_in(&mut rng, 3));
         let disk = Disk(Rc::new(RefCell::new(shared)));
         let troubled = one_in(&mut rng, 3);
-        Self { disk, spool: None, rng, now, options, aligned, troubled, counter: 0 }
+        Self { disk, spool: None, rng, now, options, aligned, sparse, troubled, counter: 0 }
     }
 
     fn model<T>(&self, change: impl FnOnce(&mut Model) -> T) -> T {
@@ -162,7 +164,9 @@ impl Driver {
         let stats = self.spool().stats();
         assert_eq!(stats.accepted, stats.delivered + stats.buffered + stats.dropped, "conservation: {stats:?}");
         match self.rng.next() % 64 {
-            0..30 => self.append(),
+            0..24 => self.append(),
+            24..30 if self.sparse => self.sync(),
+            24..30 => self.append(),
             30..42 => self.sync(),
             42..54 => self.deliver(),
             54 => self.refuse(),
@@ -171,10 +175,10 @@ impl Driver {
             57 => self.session(),
             58..60 => self.restart(),
             60 => self.flush(),
-            61 => {
+            61..=62 if self.troubled => self.trouble(),
+            61 | 62 => {
                 self.now.mono += Duration::from_secs(self.rng.next() % 100);
             }
-            62 if self.troubled => self.trouble(),
             _ => self.burst(),
         }
     }
@@ -183,10 +187,13 @@ impl Driver {
         self.counter += 1;
         let route = route(pick(&mut self.rng, &["a", "b", "c"]));
         let filler = self.spool().active.as_ref().map(|active| active.page_filler(&route));
-        let size = 20 + (self.rng.next() % 2000) as usize;
+        let size = 20 + (self.rng.next() % if self.sparse { 100 } else { 2000 }) as usize;
         let size = filler.filter(|_| self.aligned).unwrap_or(size).max(8);
-        let mut payload = self.counter.to_le_bytes().to_vec();
-        payload.resize(size, (self.counter % 251) as u8);
+        let mut payload = noise(self.counter, size);
+        if !self.aligned && one_in(&mut self.rng, 4) {
+            // One that compresses.
+            payload.iter_mut().skip(8).for_each(|byte| *byte = 7);
+        }
         let messages = if one_in(&mut self.rng, 5) { 3 } else { 1 };
         let (now, time_ns) = (self.now, self.now.wall_ns);
         let spool = self.spool();
@@ -421,13 +428,15 @@ fn every_fault_put_in_is_found() {
         Fault::ValuesOnce,
         Fault::PageWrittenTwice,
         Fault::TrustFailedSync,
+        Fault::PackNotSynced,
+        Fault::PackLosesGaps,
     ];
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     for fault in faults {
         sabotage::set(Some(fault));
-        let found = finds(POINTS);
+        let found = finds(2 * POINTS);
         if std::env::var_os("SPOOL_CRASH_SHOW").is_some() {
             println!("{fault:?}: {}", found.as_deref().unwrap_or("NOT FOUND").chars().take(150).collect::<String>());
         }

@@ -2,7 +2,7 @@
 
 use super::model::{Content, Model, messages};
 use super::sim::Sim;
-use super::{at, one_in, route, setting};
+use super::{at, noise, one_in, route, setting};
 use crate::spool::core::Rng;
 use crate::spool::*;
 
@@ -22,7 +22,7 @@ fn filled(rng: &mut Rng) -> (Sim, Model) {
         let (mut spool, _) = Spool::open(sim, options, *b"ABCD", at(0)).expect("opens");
         model.recovered(&mut spool);
         for n in 0..rng.next() % 120 {
-            let (first, payload) = (spool.end(), vec![n as u8; 10 + (rng.next() % 1500) as usize]);
+            let (first, payload) = (spool.end(), noise(n, 10 + (rng.next() % 1500) as usize));
             let run = (spool.store(), spool.boot(), spool.run.seq(first));
             let route = route(if one_in(rng, 2) { "a" } else { "b" });
             model.append(first, run, (route.clone(), 1, 5, payload.clone()));

@@ -45,6 +45,14 @@ fn one_in(rng: &mut Rng, n: u64) -> bool {
     rng.next().is_multiple_of(n)
 }
 
+/// Bytes that no compression makes smaller.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut rng = Rng(seed);
+    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| rng.next().to_le_bytes()).collect();
+    bytes.truncate(length);
+    bytes
+}
+
 /// A number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -123,9 +123,9 @@ proptest! {
 
     #[test]
     fn pages_come_back_and_no_other_place_passes(run in any_run(), size in 2u32..64, number in any::<u64>(), bit in 0usize..72 * 8, other in 1u32..1000) {
-        let header = Header { size: size * PAGE, number, first: 5, salt: run.salt ^ 1, age_ms: 9, run };
+        let header = Header { size: size * PAGE, number, packed: bit % 2 == 0, first: 5, salt: run.salt ^ 1, age_ms: 9, run };
         prop_assert_eq!(Header::decode(&header.encode()), HeaderPage::Good(header));
-        let commit = Commit { segment_salt: header.salt, segment: number, run, durable: 7, cut: 8, age_ms: 9, wall_ns: -1, first: 4, opens_run: true, synced: false };
+        let commit = Commit { segment_salt: header.salt, segment: number, run, durable: 7, cut: 8, age_ms: 9, wall_ns: -1, first: 4, opens_run: true, packed: true, synced: false };
         let (head, body) = commit.encode();
         let seed = Seed { salt: header.salt, segment: number };
         let mut frame = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{Model, read_all, within};
 use super::sim::{SURVIVALS, Sim, Survival};
-use super::{one_in, pick, route};
+use super::{noise, one_in, pick, route};
 use crate::spool::core::Rng;
 use crate::spool::format::{Header, HeaderPage};
 use crate::spool::scan::{Mode, Scan, Step};
@@ -23,7 +23,7 @@ pub(super) fn verify(mut sim: Sim, model: &Model, options: &Options, now: Now, r
         let (spool, _) = Spool::open(sim, options, *b"ZZZZ", now).expect("opens on a failing disk");
         sim = spool.storage.after_cut(pick(rng, &SURVIVALS), rng.next());
     }
-    if one_in(rng, 4) {
+    if one_in(rng, 3) {
         let mut model = model.clone();
         let sim = second_life(sim, &mut model, options, now, rng);
         verify_last(sim, &model, options, now, rng);
@@ -40,7 +40,7 @@ fn second_life(mut sim: Sim, model: &mut Model, options: &Options, now: Now, rng
     model.recovered(&mut spool);
     for n in 0..rng.next() % 16 {
         let size = spool.active.as_ref().map_or(100, |active| active.page_filler(&route("a")));
-        let (first, payload) = (spool.end(), vec![n as u8; size]);
+        let (first, payload) = (spool.end(), noise(n, size));
         let run = (spool.store(), spool.boot(), spool.run.seq(first));
         model.append(first, run, (route("a"), 1, 0, payload.clone()));
         spool.append(now, &route("a"), 1, 0, &payload).expect("fits");
