@@ -153,6 +153,8 @@ pub(crate) struct Active {
     offset: u32,
     durable: u32,
     commit_start: Option<u32>,
+    /// Where the last frame stands, if it is a state that is not durable: the next state may take its place.
+    state_at: Option<u32>,
     routes: BTreeMap<Route, u16>,
 }
 
@@ -180,6 +182,7 @@ impl Active {
             offset,
             durable: offset,
             commit_start: None,
+            state_at: None,
             routes: BTreeMap::new(),
         }
     }
@@ -251,6 +254,7 @@ impl Active {
         self.cut = self.offset;
         self.offset = page_up(self.offset);
         self.commit_start = None;
+        self.state_at = None;
         self.routes.clear();
     }
 
@@ -292,6 +296,7 @@ impl Active {
         write.bytes.resize(padded, 0);
         storage.write(&self.slot.name(), u64::from(write.at), &write.bytes)?;
         self.offset = end;
+        self.state_at = None;
         self.commit_start = Some(write.commit_start);
         self.dirty = true;
         Ok(())
@@ -300,6 +305,23 @@ impl Active {
     /// Writes the header page, and gives up what stood in the file before.
     pub(crate) fn write_header<S: Storage>(&self, storage: &mut S) -> Result<(), StorageError> {
         storage.write(&self.slot.name(), 0, &self.header.encode())
+    }
+
+    /// Takes back the last frame if it is a state that is not durable; gives the offset for [`Self::undo`].
+    pub(crate) fn rewind(&mut self) -> u32 {
+        let before = self.offset;
+        self.offset = self.state_at.unwrap_or(before);
+        before
+    }
+
+    /// The frame that was taken back stands after all.
+    pub(crate) fn undo(&mut self, offset: u32) {
+        self.offset = offset;
+    }
+
+    /// The frame written last, of this size, is a state alone.
+    pub(crate) fn state_written(&mut self, size: u32) {
+        self.state_at = self.offset.checked_sub(size);
     }
 
     /// Makes all that was written durable.
@@ -312,6 +334,7 @@ impl Active {
             self.commit_start = None;
         }
         self.durable = page_up(self.offset);
+        self.state_at = None;
         self.dirty = false;
         Ok(())
     }

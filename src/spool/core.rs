@@ -51,6 +51,9 @@ pub struct Spool<S: Storage> {
     pub(super) run: Run,
     pub(super) next_segment: u64,
     pub(super) values: BTreeMap<(String, String), Vec<u8>>,
+    /// A value found no room; the next segment's opening will have it.
+    pub(super) values_unwritten: bool,
+    pub(super) closing: bool,
     pub(super) rng: Rng,
     pub(super) clock: AgeClock,
     pub(super) now: Now,
@@ -158,7 +161,7 @@ impl<S: Storage> Spool<S> {
     /// How far the lease runs ahead of what was sent. What lies between is pinned after a crash, so it is bounded in
     /// bytes; it costs a flush for every so many messages at the most.
     pub(super) fn lease_ahead(&self) -> u64 {
-        if sabotage::on(Fault::NoLease) {
+        if self.closing || sabotage::on(Fault::NoLease) {
             return 0;
         }
         let from = self.state.delivery.sent_below().max(self.state.delivery.done_below());

@@ -143,7 +143,7 @@ impl<S: Storage> Spool<S> {
     }
 
     fn write_state(&mut self) -> Result<(), Error> {
-        let mut written = self.put_state();
+        let mut written = if self.values_unwritten { Ok(false) } else { self.put_state() };
         if written == Ok(false) {
             written = match self.roll(false) {
                 Ok(true) => self.put_state(),
@@ -312,7 +312,7 @@ impl<S: Storage> Spool<S> {
         match written {
             // A roll wrote the value with the opening.
             Ok(true) => {}
-            Ok(false) => self.state_dirty = true,
+            Ok(false) => self.values_unwritten = true,
             Err(error) => self.fail(error),
         }
     }
@@ -371,6 +371,9 @@ impl<S: Storage> Spool<S> {
 
     /// Makes everything durable and gives the storage back.
     pub fn close(mut self, now: Now) -> Result<S, Error> {
+        // Nothing is sent any more: the lease ends with what was.
+        self.closing = true;
+        self.state_dirty = true;
         self.sync(now)?;
         Ok(self.storage)
     }

@@ -120,7 +120,8 @@ impl Pool {
 
     /// Nothing in this file counts any more. What has another size, or is too much, is removed.
     pub(crate) fn release<S: Storage>(&mut self, storage: &mut S, slot: Slot) {
-        if slot.size == self.segment_size && self.bytes <= self.budget {
+        // One of another size is better than none: something has to take the state.
+        if self.free.is_empty() || (slot.size == self.segment_size && self.bytes <= self.budget) {
             self.free.push(slot);
             return;
         }

@@ -44,6 +44,8 @@ struct Gathered {
     next_segment: u64,
     /// The youngest segment alone has the state: older ones may be freed by it at once.
     state_in_youngest: bool,
+    /// A later state than the one that was found may be lost.
+    state_stale: bool,
 }
 
 impl Gathered {
@@ -62,6 +64,7 @@ impl Gathered {
             void: Vec::new(),
             next_segment,
             state_in_youngest: false,
+            state_stale: false,
         }
     }
 }
@@ -83,7 +86,7 @@ impl<S: Storage> Spool<S> {
         let gathered = gather(&mut storage, survey);
         let mut opened =
             Opened { fresh: gathered.index.is_empty() && gathered.youngest.is_none(), ..Opened::default() };
-        opened.state_lost = gathered.state.is_none() && !opened.fresh;
+        opened.state_lost = (gathered.state.is_none() || gathered.state_stale) && !opened.fresh;
         let mut spool = Self::assemble(storage, options, pool, &gathered, fresh_store_id, now);
         for slot in gathered.blank.clone() {
             spool.release(slot);
@@ -127,6 +130,8 @@ impl<S: Storage> Spool<S> {
             run,
             next_segment: found.next_segment,
             values: found.values.clone(),
+            values_unwritten: false,
+            closing: false,
             rng,
             clock: AgeClock::resume(found.stamp, now),
             now,
@@ -153,7 +158,7 @@ impl<S: Storage> Spool<S> {
         let tails = std::mem::take(&mut found.tails);
         let flushed = tails.into_iter().try_for_each(|tail| self.write_again(tail));
         let begun = self.begin_on_disk(youngest.as_ref(), &found, flushed, opened);
-        if found.state.is_none() && !opened.fresh {
+        if opened.state_lost {
             self.state.delivery.set_clean(true);
             self.state_dirty = true;
         }
@@ -195,6 +200,8 @@ impl<S: Storage> Spool<S> {
         self.trouble = None;
         self.make_room()?;
         self.mark_reserve();
+        // Before anything young comes into the segment of what has grown too old meanwhile.
+        let _ = self.retain(self.now);
         Ok(())
     }
 
@@ -346,6 +353,7 @@ fn read_state<S: Storage>(storage: &mut S, segments: &[Found], deep: &Deep, foun
         }
     }
     found.state_in_youngest = deep.opening;
+    found.state_stale = deep.stale || !deep.opening;
     for walk in walks.into_iter().rev().chain([deep.words()]) {
         if walk.opening {
             found.values.clear();

@@ -91,13 +91,15 @@ impl<S: Storage> Spool<S> {
             if self.pack()? {
                 continue;
             }
-            let Some(at) = self.droppable().filter(|_| self.options.when_full == WhenFull::DropOldest) else { break };
+            // A limit that was lowered holds whatever is to go.
+            let drops = self.options.when_full == WhenFull::DropOldest || self.pool.over_budget();
+            let Some(at) = self.droppable().filter(|_| drops) else { break };
             self.drop_segment(at, GapReason::BufferFull);
             if sabotage::on(Fault::DropAheadOfGap) {
                 self.collect();
                 continue;
             }
-            if !self.put_state()? {
+            if !self.put_state()? && !self.roll(false)? {
                 break;
             }
             self.flush_for_room()?;
@@ -167,6 +169,7 @@ impl<S: Storage> Spool<S> {
         match self.write_opening(&mut active, lease) {
             Ok(()) => {
                 self.active = Some(active);
+                self.values_unwritten = false;
                 self.state_written(lease);
                 self.now_durable();
                 Ok(true)

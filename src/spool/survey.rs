@@ -61,6 +61,8 @@ pub(super) struct Survey {
 #[derive(Debug, Clone)]
 pub(super) struct Deep {
     pub(super) state: Option<State>,
+    /// Damage stands behind the last state: a later one may be lost.
+    pub(super) stale: bool,
     /// Values were given whole (an opening frame), then one by one.
     pub(super) opening: bool,
     pub(super) values: Vec<ValueSet>,
@@ -189,7 +191,10 @@ impl Found {
                     deep.durable = deep.durable.max(commit.durable);
                     deep.stamp = Stamp { age_ms: commit.age_ms, wall_ns: commit.wall_ns, synced: commit.synced };
                 }
-                Step::Damage { from, to } => deep.damage.push((from, to)),
+                Step::Damage { from, to } => {
+                    deep.damage.push((from, to));
+                    deep.stale = true;
+                }
                 Step::Missing { from, to, before } => deep.missing.push((from, to, before, scan.run())),
                 Step::End { cut } => {
                     deep.cut = cut;
@@ -213,6 +218,7 @@ impl Deep {
     fn new(header: &Header) -> Self {
         Self {
             state: None,
+            stale: false,
             opening: false,
             values: Vec::new(),
             summary: Summary::default(),
@@ -289,6 +295,7 @@ impl Deep {
             self.values = values;
         }
         self.state = Some(state);
+        self.stale = false;
         Some(())
     }
 }

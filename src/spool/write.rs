@@ -175,13 +175,19 @@ impl<S: Storage> Spool<S> {
         let (first, time_ns) = written.unwrap_or((self.unwritten_first(), stamp.wall_ns));
         let head = frame_head(Kind::Change, &body, first, len_u32(count), time_ns);
         let Some(active) = self.active.as_mut() else { return Ok(false) };
+        // Acknowledgements come by the thousand: of the states that no flush has seen only the last one is kept.
+        let before = if count == 0 { active.rewind() } else { active.used() };
         // The head may survive without the frame: it says no more than the log did before.
         let mut write = active.begin(self.log_end, stamp);
         active.push(&mut write, &head, &body);
         if !active.fits(&write, Summary::growth(""), 0) {
+            active.undo(before);
             return Ok(false);
         }
         active.write(&mut self.storage, write)?;
+        if count == 0 {
+            active.state_written(len_u32(body.len()).saturating_add(FRAME_HEAD));
+        }
         if count > 0 {
             active.dense = active.dense.saturating_add(len_u32(body.len()).saturating_add(FRAME_HEAD));
             active.summary.add_gaps(&active.run.clone(), first, len_u32(count));
