@@ -8,7 +8,7 @@ use super::bytes::{Put, Take, len_u32};
 use super::format::FLAG_LZ4;
 
 /// Shorter payloads are left alone: a compact batch of a few readings has nothing to give.
-const SQUEEZE_MIN: usize = 192;
+const SQUEEZE_MIN: usize = 256;
 /// The most that one frame unpacks to, bytes: nothing larger is ever written.
 const UNPACKED_MAX: usize = 16 << 20;
 
