@@ -18,7 +18,7 @@ use super::{Chunk, Command, Log, News, QUEUE_MAX, SessionStep, Standing, Step};
 use crate::config::{Buffer, Sync, WhenFull};
 use crate::os::clock;
 use crate::os::files::{Folder, FolderError};
-use crate::spool::{self, BufferState, Now, Opened, Spool, StorageError, StorageErrorKind};
+use crate::spool::{self, BufferState, Damage, Now, Opened, Spool, StorageError, StorageErrorKind};
 
 /// Requests that one flush takes with it.
 const BATCH_MAX: usize = 1024;
@@ -104,16 +104,18 @@ fn say(opened: &Opened, folder: &Path) {
     if opened.fresh {
         info!("a new buffer in {}", folder.display());
     }
-    for damage in &opened.damage {
-        let kept = damage.kept_as.as_ref().map(|name| format!(", kept as {name}")).unwrap_or_default();
-        warn!("{} is damaged from byte {} to {}{kept}", damage.file, damage.from, damage.to);
-    }
+    opened.damage.iter().for_each(say_damage);
     if opened.lost_messages > 0 {
         warn!("{} messages are lost by damage and reported as gaps", opened.lost_messages);
     }
     if let Some(trouble) = &opened.trouble {
         error!("the disk refuses writes, readings are kept in memory: {trouble}");
     }
+}
+
+fn say_damage(damage: &Damage) {
+    let kept = damage.kept_as.as_ref().map(|name| format!(", kept as {name}")).unwrap_or_default();
+    warn!("{} is damaged from byte {} to {}{kept}", damage.file, damage.from, damage.to);
 }
 
 fn now() -> Now {
@@ -171,6 +173,10 @@ impl Keeper {
             }
             self.keep(stop.is_some());
             if let Some(reply) = stop {
+                // A clean end leaves nothing in doubt for the next start.
+                if let Err(error) = self.spool.close(now()) {
+                    warn!("the buffer is closed, but not all of it is on the disk: {error}");
+                }
                 if let Some(reply) = reply {
                     answer(reply, ());
                 }
@@ -209,6 +215,7 @@ impl Keeper {
         } else {
             self.spool.flush_state(now)
         };
+        self.spool.take_damage().iter().for_each(say_damage);
         if housekeeping {
             self.kept_at = now.mono;
             outcome = outcome.and(self.spool.retain(now));
