@@ -14,21 +14,19 @@
 //! A source is alone in its task: whatever its plugin does, the others are polled on time. When it dies, one
 //! message names all its points as bad, so that no dashboard goes on showing its last values.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::log::{Lane, Log};
-use super::metas::MetaList;
+use super::log::Lane;
 use super::schedule::Schedule;
-use super::start::{self, NoStart, Passed};
-use crate::config::{self, Topics};
+use super::start::{self, NoStart, Passed, Surroundings};
+use crate::config;
 use crate::encode::{self, Route};
 use crate::os::clock;
-use crate::plugin::{About, Failure, Host, Instance, Trigger};
+use crate::plugin::{About, Failure, Instance, Trigger};
 use crate::reading::{Batch, Quality, READINGS_MAX, Reading, Timestamp};
 use crate::status::{self, SourceState};
 
@@ -50,23 +48,6 @@ pub struct Orders {
     pub stop: bool,
     /// Grows when its plugin's file was replaced.
     pub plugin: u64,
-}
-
-/// What all sources share.
-#[derive(Clone)]
-pub struct Surroundings {
-    /// Compiles and loads plugins.
-    pub host: Host,
-    /// Folders of plugins, first hit wins.
-    pub plugin_dirs: Vec<PathBuf>,
-    /// The agent's id.
-    pub agent: String,
-    /// Topics that the agent itself uses.
-    pub topics: Option<Topics>,
-    /// Where batches go, and the plugin's durable values.
-    pub log: Log,
-    /// Where metas go.
-    pub metas: MetaList,
 }
 
 /// One source's task.

@@ -1,14 +1,33 @@
 //! Making an instance of a source's plugin: for good, or as a trial beside the one that runs.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::source::Surroundings;
+use super::log::Log;
+use super::metas::MetaList;
 use super::state::PluginState;
-use crate::config;
+use crate::config::{self, Topics};
 use crate::os::{clock, places};
-use crate::plugin::{About, Failure, Instance, Plugin, SourceSpec, Trigger};
+use crate::plugin::{About, Failure, Host, Instance, Plugin, SourceSpec, Trigger};
 use crate::reading::Timestamp;
+
+/// What all sources share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Compiles and loads plugins.
+    pub host: Host,
+    /// Folders of plugins, first hit wins.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// The agent's id.
+    pub agent: String,
+    /// Topics that the agent itself uses.
+    pub topics: Option<Topics>,
+    /// Where batches go, and the plugin's durable values.
+    pub log: Log,
+    /// Where metas go.
+    pub metas: MetaList,
+}
 
 /// Why there is no instance.
 pub enum NoStart {
