@@ -175,6 +175,26 @@ async fn a_plugin_without_its_grant() {
     site.outcome(&["check"]).await.expect_code(78).expect_said(&["system", "allow"]);
 }
 
+/// Whoever read the log is gone: the agent works on.
+#[tokio::test]
+async fn a_log_that_nobody_reads() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let site = Site::new(&config(&broker.url(), STEADY), &["steady"]);
+    for stderr in ["/dev/full", "pipe"] {
+        let mut program = site.program();
+        program.arg("run").arg("-c").arg(site.path("agent.toml"));
+        if stderr == "/dev/full" {
+            program.stderr(std::fs::File::options().write(true).open(stderr).expect("open it"));
+        }
+        let mut agent = program.spawn().expect("start the agent");
+        drop(agent.stderr.take());
+        let so_far = checker.count(STEADY_TOPIC);
+        checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+        agent.kill().await.expect("kill the agent");
+    }
+}
+
 /// Bytes that nobody wrote in the middle of the data: the start goes on, and what is gone is named. F-5, F-6.
 #[tokio::test]
 async fn damaged_data_never_stops_a_start() {

@@ -1,6 +1,6 @@
 //! The buffer has a size, and what goes is named.
 
-use crate::harness::{Broker, Checker, GAPS_TOPIC, SOON, STATUS_TOPIC, Site, config, wait_until};
+use crate::harness::{Broker, Checker, GAPS_TOPIC, SOON, STATUS_TOPIC, Site, config, random, wait_until};
 
 /// The topic of the source that fills the buffer.
 const WIDE_TOPIC: &str = "outstation/press-7/wide";
@@ -78,4 +78,29 @@ async fn the_newest_go_where_that_is_asked_for() {
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
     assert_eq!(checker.of(WIDE_TOPIC)[0].json["seq"], 1, "the oldest stayed");
+}
+
+/// kill -9 while the oldest go, again and again: what went is named all the same, by whoever comes after.
+#[tokio::test]
+async fn killed_while_it_drops() {
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    broker.down().await;
+    let rest = "[buffer]\nmax_size = \"1MiB\"\n\n[source.wide]\nplugin = \"wide\"\nevery = \"10ms\"\n";
+    let site = Site::new(&config(&broker.url(), rest), &["wide"]);
+    for _ in 0..6 {
+        let agent = site.start();
+        let taken = |status: &serde_json::Value| status["sources"][0]["readings"].as_u64();
+        site.status_until(|status| taken(status) > Some(60 + random() % 80)).await;
+        agent.kill().await;
+    }
+    let subscribed = checker.subscribed();
+    broker.up().await;
+    checker.subscribed_again(subscribed).await;
+    let agent = site.start();
+    wait_until("the last life delivers", SOON, || checker.look(|seen| seen.ledger.boots().last() == Some(&7))).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_eq!(checker.look(|seen| seen.ledger.boots()), [1, 2, 3, 4, 5, 6, 7], "every life is accounted for");
 }

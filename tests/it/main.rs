@@ -21,6 +21,7 @@ mod isolation;
 mod outage;
 mod program;
 mod protocol;
+mod refused;
 mod reload;
 mod shutdown;
 mod tls;

@@ -133,3 +133,36 @@ async fn a_single_reading_goes_out_at_once() {
     let _agent = site.start();
     wait_until("the reading of the start", SOON, || checker.count(STEADY_TOPIC) == 1).await;
 }
+
+/// What is buffered goes out as it was accepted, under the topic and name of then; F-9 across a change of the
+/// configuration. The first life has no broker at all in its configuration: it only buffers.
+#[tokio::test]
+async fn what_is_buffered_goes_out_as_it_was_accepted() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let site = Site::new(&format!("[agent]\nid = \"press-7\"\n\n{STEADY}"), &["steady"]);
+    let taken = |status: &serde_json::Value| status["buffer"]["messages"].as_u64();
+    for (name, count) in [("", 10), ("old", 20)] {
+        if !name.is_empty() {
+            let rest = format!("topic = \"{name}/{{agent}}/{{source}}\"\nqos = 0\n{STEADY}");
+            site.write("agent.toml", config("mqtt://127.0.0.1:1", &rest));
+        }
+        let agent = site.start();
+        let status = site.status_until(|status| taken(status) >= Some(count)).await;
+        assert_ne!(status["mqtt"]["state"], "connected");
+        agent.stop().await;
+    }
+    site.write("agent.toml", config(&broker.url(), STEADY).replace("press-7", "press-8"));
+    let agent = site.start();
+    checker.wait_count("outstation/press-8/steady", 5, SOON).await;
+    agent.stop().await;
+    checker.wait_state("outstation/press-8/status", "stopped").await;
+    checker.assert_kept();
+    let of_boot = |boot: u64| {
+        let messages = checker.look(|seen| seen.messages.clone());
+        messages.into_iter().filter(move |message| message.json["seq"].is_u64() && message.json["boot"] == boot)
+    };
+    assert!(of_boot(1).all(|message| message.topic == STEADY_TOPIC && message.json["agent"] == "press-7"));
+    assert!(of_boot(2).all(|message| message.topic == "old/press-7/steady" && message.qos == 0));
+    assert!(of_boot(1).count() >= 10 && of_boot(2).count() >= 10);
+}

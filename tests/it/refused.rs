@@ -1,0 +1,91 @@
+//! What a broker does not take becomes a gap, and the rest goes on.
+
+use crate::harness::checker::Seen;
+use crate::harness::{Broker, Checker, GAPS_TOPIC, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
+
+/// A broker with these access rules; the first that fits counts.
+async fn broker_with_rules(folder: &tempfile::TempDir, rules: &str) -> Broker {
+    let file = folder.path().join("rules");
+    std::fs::write(&file, rules).expect("write the rules");
+    let mut broker = Broker::with(&format!("acl_file {}", file.display()));
+    broker.up().await;
+    broker
+}
+
+/// A site with a healthy source, and one that publishes where these rules forbid it.
+fn site_with_a_denied_source(broker: &Broker) -> Site {
+    let denied = "[source.denied]\nplugin = \"steady\"\nevery = \"500ms\"\ntopic = \"plant/{source}\"\n";
+    Site::new(&config(&broker.url(), &format!("{STEADY}\n{denied}")), &["steady"])
+}
+
+/// F-27: a topic that the broker does not allow: each message is named by a gap, and the other source goes on. This
+/// mosquitto (2.0.11) closes the connection behind each such refusal, so it is a trial of resuming as well.
+#[tokio::test]
+async fn a_topic_that_is_not_allowed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = broker_with_rules(&folder, "topic deny plant/#\ntopic readwrite outstation/#\ntopic read #\n").await;
+    let checker = Checker::start(broker.address()).await;
+    let site = site_with_a_denied_source(&broker);
+    let agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 20, SOON).await;
+    wait_until("gaps name what was refused", SOON, || checker.count(GAPS_TOPIC) >= 3).await;
+    agent.stop().await;
+
+    // A life without that source says the rest.
+    site.write("agent.toml", config(&broker.url(), STEADY));
+    let agent = site.start();
+    let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
+    wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    for message in checker.of(GAPS_TOPIC) {
+        let gap = &message.json["gap"];
+        assert_eq!(gap["reason"], "rejected", "{gap}");
+        assert_eq!(gap["sources"]["denied"], gap["messages"], "{gap}");
+    }
+    assert_eq!(checker.count("plant/denied"), 0);
+}
+
+/// A gap that is refused as well makes no gap of its own, and stops nothing.
+#[tokio::test]
+async fn gaps_that_are_not_allowed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = "topic deny plant/#\ntopic deny outstation/press-7/gaps\ntopic readwrite outstation/#\ntopic read #\n";
+    let broker = broker_with_rules(&folder, rules).await;
+    let checker = Checker::start(broker.address()).await;
+    let site = site_with_a_denied_source(&broker);
+    let agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 50, SOON).await;
+    agent.stop().await;
+    assert_eq!(checker.count(GAPS_TOPIC), 0);
+
+    site.write("agent.toml", config(&broker.url(), STEADY));
+    let agent = site.start();
+    site.status_until(|status| status["mqtt"]["state"] == "connected" && status["buffer"]["messages"] == 0).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.look(|seen| assert!(seen.ledger.faults().is_empty(), "{:#?}", seen.ledger.faults()));
+}
+
+/// F-27: a message that is larger than the broker says that it takes.
+#[tokio::test]
+async fn a_message_that_is_too_large() {
+    let mut broker = Broker::with("max_packet_size 2000");
+    broker.up().await;
+    let checker = Checker::start(broker.address()).await;
+    let rest = format!("{STEADY}\n[source.wide]\nplugin = \"wide\"\nevery = \"1s\"\n");
+    let site = Site::new(&config(&broker.url(), &rest), &["steady", "wide"]);
+    let agent = site.start();
+    wait_until("gaps name it", SOON, || checker.count(GAPS_TOPIC) >= 2).await;
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    for message in checker.of(GAPS_TOPIC) {
+        let gap = &message.json["gap"];
+        assert_eq!(gap["reason"], "too-large", "{gap}");
+        assert_eq!(gap["sources"]["wide"], gap["messages"], "{gap}");
+    }
+}
