@@ -26,6 +26,18 @@ pub fn assert_no_slot_missed(times_ms: &[i64]) {
     assert!(missed.is_empty(), "steps between slots that are not 1: {missed:?} among {}", slots.len());
 }
 
+/// What was missed shows only when something comes after it.
+async fn steady_goes_on(checker: &Checker) {
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+}
+
+/// The messages of a source that say that it failed.
+fn failures(checker: &Checker, source: &str) -> Vec<serde_json::Value> {
+    let messages = checker.of(&format!("outstation/press-7/{source}")).into_iter().map(|message| message.json);
+    messages.filter(|json| json.to_string().contains("source-failed")).collect()
+}
+
 /// Runs `ill` beside a healthy source until it has failed twice.
 async fn beside(ill: &str, settings: &str) -> (Checker, Vec<serde_json::Value>) {
     let broker = Broker::start().await;
@@ -33,20 +45,14 @@ async fn beside(ill: &str, settings: &str) -> (Checker, Vec<serde_json::Value>) 
     let rest = format!("{STEADY}\n[source.ill]\nplugin = \"{ill}\"\nevery = \"200ms\"\n{settings}\n");
     let site = Site::new(&config(&broker.url(), &rest), &["steady", ill]);
     let agent = site.start();
-    let failures = || {
-        let messages = checker.of("outstation/press-7/ill").into_iter().map(|message| message.json);
-        messages.filter(|json| json.to_string().contains("source-failed")).collect::<Vec<_>>()
-    };
-    checker.wait_count(STEADY_TOPIC, 20, SOON).await;
-    wait_until("the ill source says that it failed", SOON, || !failures().is_empty()).await;
+    wait_until("the ill source says that it failed", SOON, || !failures(&checker, "ill").is_empty()).await;
     wait_until("it fails again", SOON, || site.log.count(&["ill", "started again"]) >= 2).await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 30, SOON).await;
+    steady_goes_on(&checker).await;
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
     assert_no_slot_missed(&times_ms(&checker, STEADY_TOPIC));
-    let failures = failures();
+    let failures = failures(&checker, "ill");
     (checker, failures)
 }
 
@@ -90,10 +96,11 @@ async fn several_plugins_that_spin() {
     let ill: String = (0..4).map(|n| format!("[source.ill-{n}]\nplugin = \"spin\"\nevery = \"200ms\"\n")).collect();
     let site = Site::new(&config(&broker.url(), &format!("{STEADY}\n{ill}")), &["steady", "spin"]);
     let agent = site.start();
-    wait_until("each of them was ended", Duration::from_secs(60), || {
-        (0..4).all(|n| checker.count(&format!("outstation/press-7/ill-{n}")) > 0)
+    wait_until("each of them is ended", Duration::from_secs(60), || {
+        (0..4).all(|n| !failures(&checker, &format!("ill-{n}")).is_empty())
     })
     .await;
+    steady_goes_on(&checker).await;
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
