@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, pass};
+use crate::harness::{Broker, Checker, Gate, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, pass};
 
 /// With no broker to drain to it ends all the same, and the next life delivers.
 #[tokio::test]
@@ -32,19 +32,27 @@ async fn a_stop_during_an_outage_is_bounded_and_loses_nothing() {
 /// What was taken up to the signal is at the broker before `stopped` is.
 #[tokio::test]
 async fn a_stop_drains_first() {
-    let broker = Broker::start().await;
+    let mut broker = Broker::with("max_inflight_messages 5");
+    broker.up().await;
     let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    // Five messages each 100 ms: about as many as have arrived still wait when the signal comes.
+    gate.latency = Duration::from_millis(50);
+    gate.open().await;
     let fast = STEADY.replace("100ms", "10ms");
-    let site = Site::new(&config(&broker.url(), &fast), &["steady"]);
+    let site = Site::new(&config(&gate.url(), &fast), &["steady"]);
     let agent = site.start();
-    checker.wait_count(STEADY_TOPIC, 100, SOON).await;
+    checker.wait_count(STEADY_TOPIC, 40, SOON).await;
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     let sent = checker.of(STEADY_TOPIC).len();
 
-    // A second life has nothing of the first left to deliver.
+    // A second life, without the long line, has nothing of the first left to deliver.
     let slow = STEADY.replace("100ms", "1h");
-    site.write("agent.toml", config(&broker.url(), &slow));
+    site.write("agent.toml", config(&gate.url(), &slow));
+    gate.shut().await;
+    gate.latency = Duration::ZERO;
+    gate.open().await;
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, sent + 1, SOON).await;
     agent.stop().await;
