@@ -191,6 +191,11 @@ impl<S: Storage> Spool<S> {
         }
     }
 
+    /// Numbers below were read to be sent: retention passes over them until they are settled (R8).
+    pub fn pin(&mut self, below: u64) {
+        self.state.delivery.pin(below.min(self.state.next));
+    }
+
     /// This number is acknowledged for good, or was sent at QoS 0. May be written late (R5).
     pub fn done(&mut self, number: u64) {
         if number < self.state.next && self.state.delivery.deliver(number) {

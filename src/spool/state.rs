@@ -174,6 +174,11 @@ impl Delivery {
         self.pinned_below = self.pinned_below.max(self.sent_below);
     }
 
+    /// Numbers below are on their way to a session: no gap names them (R8).
+    pub(crate) fn pin(&mut self, below: u64) {
+        self.pinned_below = self.pinned_below.max(below);
+    }
+
     pub(crate) fn new_session(&mut self) {
         self.maybe_duplicated += self.unsettled_in(self.done_below, self.sent_below);
         self.session += 1;

@@ -1,6 +1,8 @@
 //! The buffer has a size, and what goes is named.
 
-use crate::harness::{Broker, Checker, GAPS_TOPIC, SOON, STATUS_TOPIC, Site, config, random, wait_until};
+use std::time::Duration;
+
+use crate::harness::{Broker, Checker, GAPS_TOPIC, Gate, SOON, STATUS_TOPIC, Site, config, random, wait_until};
 
 /// The topic of the source that fills the buffer.
 const WIDE_TOPIC: &str = "outstation/press-7/wide";
@@ -78,6 +80,31 @@ async fn the_newest_go_where_that_is_asked_for() {
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
     assert_eq!(checker.of(WIDE_TOPIC)[0].json["seq"], 1, "the oldest stayed");
+}
+
+/// A line that carries less than is taken: the buffer stays full, and what goes is never what is on its way. F-24.
+#[tokio::test]
+async fn what_is_on_its_way_is_never_dropped() {
+    let mut broker = Broker::with("max_inflight_messages 5");
+    broker.up().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.latency = Duration::from_millis(50);
+    let rest = "[buffer]\nmax_size = \"1MiB\"\n\n[source.wide]\nplugin = \"wide\"\nevery = \"10ms\"\n";
+    let site = Site::new(&config(&gate.url(), rest), &["wide"]);
+    let agent = site.start();
+    site.status_until(|status| status["buffer"]["dropped"].as_u64() > Some(100)).await;
+    gate.open().await;
+    checker.wait_count(WIDE_TOPIC, 100, SOON).await;
+    gate.shut().await;
+    gate.latency = Duration::ZERO;
+    gate.open().await;
+    let so_far = checker.count(WIDE_TOPIC);
+    checker.wait_count(WIDE_TOPIC, so_far + 300, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert!(checker.count(GAPS_TOPIC) > 0);
 }
 
 /// kill -9 while the oldest go, again and again: what went is named all the same, by whoever comes after.

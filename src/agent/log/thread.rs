@@ -24,8 +24,8 @@ use crate::spool::{self, BufferState, Damage, Now, Opened, Spool, StorageError, 
 const BATCH_MAX: usize = 1024;
 /// Delivery state that changed is flushed at least so often (R5), and age looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
-/// Bytes that one read gives.
-const READ_BYTES: usize = 256 << 10;
+/// Most bytes that one read gives; a sixteenth of a small buffer, since what is read is pinned.
+const READ_BYTES_MAX: u64 = 256 << 10;
 
 /// Why the data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +93,17 @@ pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError
         Sync::Always => Duration::ZERO,
         Sync::Every(period) => period,
     };
-    let keeper =
-        Keeper { spool, news, sync, runtime: Handle::current(), steps: 0, waits: false, kept_at: clock::now() };
+    let read_bytes = usize::try_from((buffer.max_size / 16).min(READ_BYTES_MAX)).unwrap_or(usize::MAX);
+    let keeper = Keeper {
+        spool,
+        news,
+        sync,
+        runtime: Handle::current(),
+        steps: 0,
+        waits: false,
+        read_bytes,
+        kept_at: clock::now(),
+    };
     let body = || keeper.run(receiver);
     let thread = std::thread::Builder::new().name("log".into()).spawn(body).map_err(OpenError::Thread)?;
     Ok((log, Thread(thread)))
@@ -154,6 +163,8 @@ struct Keeper {
     steps: u64,
     /// Somebody waits for a flush.
     waits: bool,
+    /// Bytes that one read gives.
+    read_bytes: usize,
     /// When housekeeping was done last.
     kept_at: Duration,
 }
@@ -312,13 +323,15 @@ impl Keeper {
 
     fn read(&mut self, from: u64) -> Chunk {
         let mut entries = Vec::new();
-        let next = match self.spool.read(from, READ_BYTES, &mut entries) {
+        let next = match self.spool.read(from, self.read_bytes, &mut entries) {
             Ok(next) => next,
             Err(error) => {
                 warn!("the buffer can't be read: {error}");
                 from
             }
         };
+        // What is read is sent: nothing of it may be dropped and named by a gap in between.
+        self.spool.pin(next);
         let delivery = self.spool.delivery();
         let numbers = entries.iter().flat_map(|entry| entry.first..entry.first + u64::from(entry.messages));
         let mut settled: BTreeSet<u64> = numbers.filter(|&number| delivery.is_done(number)).collect();
