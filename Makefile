@@ -39,9 +39,10 @@ test: setup plugins ## everything that fits in ten minutes
 	cargo test $(LOCKED) $(PLUGINS) --workspace
 	@echo '== tests: passed'
 
-test-long: setup plugins ## more seeds, more kills, and the tests that are ignored elsewhere; before a release
-	@echo '== long tests (OUTSTATION_TEST_LONG=1, PROPTEST_CASES=$${PROPTEST_CASES:-20000})'
-	OUTSTATION_TEST_LONG=1 PROPTEST_CASES=$${PROPTEST_CASES:-20000} cargo test $(LOCKED) -- --include-ignored
+test-long: setup plugins ## a hundred times the sessions, ten times the crashes, more properties; before a release
+	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS and PROPTEST_CASES say how much'
+	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-300000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
+	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
 
 bench: build ## start to first message, memory at rest, size; measured here and now
