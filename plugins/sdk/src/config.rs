@@ -4,6 +4,8 @@
 
 use crate::bindings::exports::outstation::plugin::sensor::Problem;
 
+use std::time::Duration;
+
 /// How deep arrays and tables may stand in one another.
 const DEPTH_MAX: u32 = 64;
 
@@ -79,6 +81,22 @@ impl Value {
             Self::Real(value) => Some(*value),
             _ => None,
         }
+    }
+
+    /// The duration, where this is one as in the agent's own configuration: a whole number and its unit, `"250ms"`,
+    /// `"10s"`, `"5m"`, `"2h"`, `"30d"`.
+    pub fn as_duration(&self) -> Option<Duration> {
+        let text = self.as_str()?;
+        let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+        let milliseconds = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
     }
 
     /// What it is, for messages.
@@ -323,6 +341,17 @@ mod tests {
             [Value::Integer(1), Value::Real(-2.5), Value::Boolean(true), Value::Null, Value::Text("x\né😀".to_owned())]
         );
         assert_eq!(value.get("b"), Some(&Value::Table(Vec::new())));
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        let read = |text: &str| Value::Text(text.to_owned()).as_duration();
+        assert_eq!(read("20ms"), Some(Duration::from_millis(20)));
+        assert_eq!(read("2h"), Some(Duration::from_secs(7200)));
+        for text in ["", "20", "ms", "1.5s", "-1s", "20 ms", "1w", "18446744073709551615d"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        assert_eq!(Value::Integer(20).as_duration(), None);
     }
 
     #[test]
