@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod encode;
+pub mod modbus;
 pub mod mqtt;
 pub mod net;
 pub mod os;

@@ -7,19 +7,7 @@ use std::fmt;
 
 use super::forms::Fault;
 use super::suggest::nearest;
-
-/// One of the four tables of a Modbus device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Table {
-    /// Single bits, read and written.
-    Coil,
-    /// Single bits, read only.
-    Discrete,
-    /// 16-bit registers, read only.
-    Input,
-    /// 16-bit registers, read and written.
-    Holding,
-}
+pub use crate::modbus::Table;
 
 /// Name in the file and leading digit in data sheets.
 const TABLES: [(Table, &str, char); 4] = [
@@ -28,18 +16,6 @@ const TABLES: [(Table, &str, char); 4] = [
     (Table::Input, "input", '3'),
     (Table::Holding, "holding", '4'),
 ];
-
-impl Table {
-    /// As in `holding:0`.
-    pub fn word(self) -> &'static str {
-        TABLES.iter().find(|(table, ..)| *table == self).map_or("", |(_, word, _)| word)
-    }
-
-    /// Whether a device lets it be written.
-    pub fn is_writable(self) -> bool {
-        matches!(self, Table::Coil | Table::Holding)
-    }
-}
 
 /// Addresses of one table, both ends included, counted from 0 as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

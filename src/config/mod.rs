@@ -140,6 +140,28 @@ pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
     Loaded { settings, diagnostics, origins: Origins { written, listing }, sound }
 }
 
+/// A bus as its URL alone would configure it, for what is asked of a device without a configuration.
+///
+/// # Errors
+///
+/// What is wrong with the URL, and what would be right.
+pub fn bus_of_url(url: &str) -> Result<Bus, String> {
+    url::bus_url(url).map_err(|fault| match fault.hint {
+        Some(hint) => format!("{}; {hint}", fault.message),
+        None => fault.message,
+    })?;
+    let env = Environment {
+        host_name: "probe".to_owned(),
+        default_data_dir: PathBuf::from("/"),
+        default_plugin_dirs: Vec::new(),
+    };
+    // A URL has no blanks and no control characters; what TOML could take for something else is escaped as in JSON.
+    let text = format!("[bus.probe]\nurl = {}\n", serde_json::Value::from(url));
+    let loaded = load(&[Input { path: PathBuf::from("URL"), text }], &env);
+    let bus = loaded.settings.and_then(|mut settings| settings.buses.remove("probe"));
+    bus.ok_or_else(|| loaded.diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
+}
+
 fn prefer_later_keys(tree: &mut Node) {
     const PAIRS: [(&str, &str); 3] =
         [("url", "urls"), ("password_file", "credential"), ("proxy_password_file", "proxy_credential")];

@@ -349,3 +349,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bus_by_its_url_alone_has_the_defaults() {
+    let bus = bus_of_url("rtu:///dev/ttyUSB0?baud=9600&rs485=true").expect("a bus");
+    assert_eq!(bus.url.to_string(), "rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1&rs485=true");
+    assert_eq!((bus.connections, bus.defaults.max_registers, bus.check_transaction), (1, 125, true));
+    assert!(bus_of_url("modbus://10.0.0.1").expect_err("no such scheme").contains("tcp://"));
+    assert!(bus_of_url("rtu:///dev/ttyUSB0?rs485=maybe").expect_err("no such value").contains("true or false"));
+}

@@ -127,6 +127,9 @@ pub enum BusUrl {
         parity: Parity,
         /// Stop bits, 1 or 2; 1 by default.
         stop: u8,
+        /// The port's driver switches an RS-485 transceiver by its RTS line (`TIOCSRS485`); off by default, since most
+        /// adapters do it by themselves.
+        rs485: bool,
     },
 }
 
@@ -145,8 +148,9 @@ impl fmt::Display for BusUrl {
         match self {
             BusUrl::Tcp { host, port } => write!(f, "tcp://{}", HostPort(host, *port)),
             BusUrl::RtuTcp { host, port } => write!(f, "rtu+tcp://{}", HostPort(host, *port)),
-            BusUrl::Rtu { device, baud, parity, stop } => {
-                write!(f, "rtu://{}?baud={baud}&parity={}&stop={stop}", device.display(), parity.word())
+            BusUrl::Rtu { device, baud, parity, stop, rs485 } => {
+                write!(f, "rtu://{}?baud={baud}&parity={}&stop={stop}", device.display(), parity.word())?;
+                if *rs485 { f.write_str("&rs485=true") } else { Ok(()) }
             }
         }
     }
@@ -262,13 +266,13 @@ pub(super) fn bus_url(text: &str) -> Result<BusUrl, Fault> {
 }
 
 fn serial_line(text: &str, parts: &Parts<'_>) -> Result<BusUrl, Fault> {
-    const OPTIONS: [&str; 3] = ["baud", "parity", "stop"];
+    const OPTIONS: [&str; 4] = ["baud", "parity", "stop", "rs485"];
     let (device, query) = parts.path.split_once('?').unwrap_or((parts.path, ""));
     if !parts.authority.is_empty() || device.len() < 2 {
         let fault = Fault::new(format!("`{text}` names no serial device"));
         return Err(fault.hint("three slashes: \"rtu:///dev/ttyUSB0?baud=19200&parity=even&stop=1\""));
     }
-    let (mut baud, mut parity, mut stop) = (19_200, Parity::Even, 1);
+    let (mut baud, mut parity, mut stop, mut rs485) = (19_200, Parity::Even, 1, false);
     let mut seen = Vec::new();
     for option in query.split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -287,17 +291,18 @@ fn serial_line(text: &str, parts: &Parts<'_>) -> Result<BusUrl, Fault> {
                 let found = [Parity::None, Parity::Even, Parity::Odd].into_iter().find(|parity| parity.word() == value);
                 parity = found.ok_or_else(|| wrong("none, even or odd"))?;
             }
+            "rs485" => rs485 = value.parse().map_err(|_| wrong("true or false"))?,
             "stop" => stop = value.parse().ok().filter(|n| matches!(n, 1 | 2)).ok_or_else(|| wrong("1 or 2"))?,
             _ => {
                 let fault = Fault::new(format!("unknown option `{name}`")).mark(option);
                 return Err(match nearest(name, OPTIONS) {
                     Some(meant) => fault.hint(format!("did you mean `{meant}`?")),
-                    None => fault.hint("baud, parity and stop; there are always 8 data bits"),
+                    None => fault.hint("baud, parity, stop and rs485; there are always 8 data bits"),
                 });
             }
         }
     }
-    Ok(BusUrl::Rtu { device: PathBuf::from(device), baud, parity, stop })
+    Ok(BusUrl::Rtu { device: PathBuf::from(device), baud, parity, stop, rs485 })
 }
 
 /// `scheme://authority` and what follows it.

@@ -102,6 +102,15 @@ impl modbus::HostDevice for Guest {
         none(&device)
     }
 
+    async fn write_back(
+        &mut self,
+        device: Resource<Nothing>,
+        _: modbus::Write,
+        _verify: bool,
+    ) -> Result<Result<modbus::Written, modbus::Error>> {
+        none(&device)
+    }
+
     async fn set_timeout(&mut self, device: Resource<Nothing>, _: u64) -> Result<()> {
         none(&device)
     }
