@@ -1,4 +1,7 @@
-//! A fault stays where it happened: a plugin that is ill leaves the others without a missed poll.
+//! A fault stays where it happened: a plugin that is ill leaves the others as they were.
+//!
+//! Nothing here depends on how fast the machine is. That an ill plugin holds nobody up is shown by what the healthy one
+//! brought *while* the other one spun; the figures (slots missed, jitter) are a benchmark's.
 
 use std::time::Duration;
 
@@ -6,27 +9,40 @@ use jiff::Timestamp;
 
 use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
 
-/// Milliseconds between two polls of the healthy source.
-const EVERY_MS: i64 = 100;
+/// What a plugin that spins may take: long against any pause that a busy machine makes.
+const SPIN_MS: i64 = 3_000;
+/// Of the 30 polls that a source with 100 ms has in that time: so many at least. One that was held up has none.
+const MEANWHILE_MIN: usize = 5;
 
-/// The times of a source's readings, in milliseconds.
-pub fn times_ms(checker: &Checker, topic: &str) -> Vec<i64> {
-    let time = |message: &crate::harness::Message| message.json["time"].as_str().and_then(|text| text.parse().ok());
-    let times: Vec<Timestamp> = checker.of(topic).iter().map(|message| time(message).expect("a time")).collect();
-    times.iter().map(|time| time.as_millisecond()).collect()
+/// The time of a message's readings, in milliseconds.
+fn time_ms(json: &serde_json::Value) -> i64 {
+    let time: Option<Timestamp> = json["time"].as_str().and_then(|text| text.parse().ok());
+    time.expect("a time").as_millisecond()
 }
 
-/// Every slot after the start has its reading: the times, cut to slots, are consecutive. A timer may fire a little
-/// before its slot.
+/// Every poll of the healthy source came, in order, all of one instance: it was never started again, and nothing of
+/// it is missing or bad. A slot that the machine was too slow for shows nowhere here: that is the schedule's.
 #[track_caller]
-pub fn assert_no_slot_missed(times_ms: &[i64]) {
-    const EARLY_MAX_MS: i64 = 10;
-    let slots: Vec<i64> = times_ms.iter().skip(1).map(|time| (time + EARLY_MAX_MS).div_euclid(EVERY_MS)).collect();
-    let missed: Vec<i64> = slots.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step != 1).collect();
-    assert!(missed.is_empty(), "steps between slots that are not 1: {missed:?} among {}", slots.len());
+pub fn assert_unbroken(checker: &Checker) {
+    let counts: Vec<Option<u64>> =
+        checker.of(STEADY_TOPIC).iter().map(|message| message.json["values"]["count"].as_u64()).collect();
+    let broken = (1..).zip(&counts).find(|(expected, count)| **count != Some(*expected));
+    assert_eq!(broken, None, "(expected, found) among {}", counts.len());
 }
 
-/// What was missed shows only when something comes after it.
+/// The healthy source brought readings in the last [`SPIN_MS`] before that failure, all of which the other one spun.
+#[track_caller]
+fn assert_polled_meanwhile(checker: &Checker, failure: &serde_json::Value) {
+    let end = time_ms(failure);
+    let meanwhile = checker
+        .of(STEADY_TOPIC)
+        .iter()
+        .filter(|message| (end - SPIN_MS..end).contains(&time_ms(&message.json)))
+        .count();
+    assert!(meanwhile >= MEANWHILE_MIN, "{meanwhile} polls while another source spun for {SPIN_MS} ms");
+}
+
+/// It is healthy still: what is wrong shows only when something comes after it.
 async fn steady_goes_on(checker: &Checker) {
     let so_far = checker.count(STEADY_TOPIC);
     checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
@@ -51,7 +67,7 @@ async fn beside(ill: &str, settings: &str) -> (Checker, Vec<serde_json::Value>) 
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
-    assert_no_slot_missed(&times_ms(&checker, STEADY_TOPIC));
+    assert_unbroken(&checker);
     let failures = failures(&checker, "ill");
     (checker, failures)
 }
@@ -84,19 +100,22 @@ async fn a_plugin_that_traps() {
 /// F-44: a plugin that spins for ever.
 #[tokio::test]
 async fn a_plugin_that_spins() {
-    let (checker, failures) = beside("spin", "limits = { time = \"500ms\" }").await;
+    let (checker, failures) = beside("spin", &format!("limits = {{ time = \"{SPIN_MS}ms\" }}")).await;
     assert_names_all_points(&checker, &failures);
+    assert_polled_meanwhile(&checker, &failures[0]);
 }
 
-/// F-44: more plugins that spin than there are cores, each with the full time.
+/// F-44: more plugins that spin at once than there are cores.
 #[tokio::test]
 async fn several_plugins_that_spin() {
     let broker = Broker::start().await;
     let checker = Checker::start(broker.address()).await;
-    let ill: String = (0..4).map(|n| format!("[source.ill-{n}]\nplugin = \"spin\"\nevery = \"200ms\"\n")).collect();
+    let one =
+        |n| format!("[source.ill-{n}]\nplugin = \"spin\"\nevery = \"200ms\"\nlimits = {{ time = \"{SPIN_MS}ms\" }}\n");
+    let ill: String = (0..4).map(one).collect();
     let site = Site::new(&config(&broker.url(), &format!("{STEADY}\n{ill}")), &["steady", "spin"]);
     let agent = site.start();
-    wait_until("each of them is ended", Duration::from_secs(60), || {
+    wait_until("each of them is ended", Duration::from_secs(120), || {
         (0..4).all(|n| !failures(&checker, &format!("ill-{n}")).is_empty())
     })
     .await;
@@ -104,12 +123,8 @@ async fn several_plugins_that_spin() {
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
-    assert_no_slot_missed(&times_ms(&checker, STEADY_TOPIC));
-}
-
-#[test]
-fn a_missed_slot_is_seen() {
-    assert_no_slot_missed(&[17, 103, 205, 304, 399, 503]);
-    let missed = std::panic::catch_unwind(|| assert_no_slot_missed(&[17, 103, 205, 404, 503]));
-    assert!(missed.is_err());
+    assert_unbroken(&checker);
+    for n in 0..4 {
+        assert_polled_meanwhile(&checker, &failures(&checker, &format!("ill-{n}"))[0]);
+    }
 }
