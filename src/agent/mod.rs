@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::{Engine, Input, Loaded, LogLevel, Settings};
-use crate::control::{Answer, Asked, Question, Server};
+use crate::control::{Answer, Asked, Question, Reply, Server};
 use crate::os::clock;
 use crate::os::files::FolderError;
 use crate::os::places;
@@ -129,6 +129,10 @@ async fn stop_asked_again(signals: &mut Signals) {
 async fn answer(asked: Asked, running: &mut Running) {
     let answer = match asked.question {
         Question::Status => Answer::Status(Box::new(running.status())),
+        Question::Tail { source } => match running.tail(source) {
+            Ok((notes, tail)) => return drop(asked.reply.send(Reply::Tail(notes, tail))),
+            Err(why) => Answer::Error(why),
+        },
         Question::Reload => match running.reload(true).await {
             Ok(what) => Answer::Done(what),
             Err(why) => Answer::Error(why),
@@ -142,7 +146,7 @@ async fn answer(asked: Asked, running: &mut Running) {
         },
     };
     // Who asked may be gone.
-    drop(asked.reply.send(answer));
+    drop(asked.reply.send(Reply::Answer(answer)));
 }
 
 /// Without a control socket the agent works all the same.

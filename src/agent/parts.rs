@@ -16,6 +16,7 @@ use super::publisher::{self, Publisher, Stop};
 use super::source::{Orders, Source};
 use super::start::Surroundings;
 use crate::config::{self, Settings};
+use crate::control::{Feed, TAILS_MAX, Tail};
 use crate::os::places::{self, Stamp};
 use crate::plugin::Host;
 use crate::status;
@@ -47,6 +48,7 @@ struct RunningPublisher {
 pub struct Parts {
     log: Log,
     metas: MetaList,
+    feed: Feed,
     sources: BTreeMap<String, RunningSource>,
     publisher: Option<RunningPublisher>,
 }
@@ -76,7 +78,7 @@ impl std::fmt::Display for Changes {
 impl Parts {
     /// Nothing runs yet.
     pub fn new(log: Log) -> Self {
-        Self { log, metas: MetaList::new(), sources: BTreeMap::new(), publisher: None }
+        Self { log, metas: MetaList::new(), feed: Feed::new(), sources: BTreeMap::new(), publisher: None }
     }
 
     /// Starts what `new` wants and does not run, ends what it does not want, replaces what it wants otherwise.
@@ -140,6 +142,7 @@ impl Parts {
             topics: all.mqtt.as_ref().map(|mqtt| mqtt.topics.clone()),
             log: self.log.clone(),
             metas: self.metas.clone(),
+            feed: self.feed.clone(),
         };
         let (orders, ordered) = watch::channel(Orders::default());
         let stamp = stamp(&all.agent.plugin_dirs, settings);
@@ -211,10 +214,25 @@ impl Parts {
     pub async fn end(&mut self, at_once: impl Future<Output = ()>) {
         let names: Vec<_> = self.sources.keys().cloned().collect();
         self.end_sources(&names).await;
+        self.feed.close();
         tokio::select! {
             () = self.end_publisher(Stop::End, publisher::END_MAX) => {}
             () = at_once => info!("stopping at once: what is not sent stays in the buffer"),
         }
+    }
+
+    /// Shows what one source reads from now on, or all; with notes on those that read nothing.
+    pub fn tail(&self, source: Option<String>) -> Result<(Vec<String>, Tail), String> {
+        if let Some(name) = source.as_ref().filter(|&name| !self.sources.contains_key(name)) {
+            let names: Vec<_> = self.sources.keys().map(String::as_str).collect();
+            let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+            return Err(format!("there is no source \"{name}\"; there are: {names}"));
+        }
+        let wanted = |status: &status::Source| source.as_ref().is_none_or(|name| *name == status.name);
+        let notes = self.source_status().into_iter().filter(wanted).filter_map(|status| silent(&status)).collect();
+        let tail =
+            self.feed.tail(source).ok_or_else(|| format!("{TAILS_MAX} tails are open already, and no more at once"))?;
+        Ok((notes, tail))
     }
 
     /// How the sources are, in order of name.
@@ -226,6 +244,18 @@ impl Parts {
     pub fn publisher_status(&self) -> status::Mqtt {
         self.publisher.as_ref().map(|publisher| publisher.status.borrow().clone()).unwrap_or_default()
     }
+}
+
+/// Why nothing is to be expected of a source for now.
+fn silent(status: &status::Source) -> Option<String> {
+    let state = match status.state {
+        status::SourceState::Running => return None,
+        status::SourceState::Backoff => "is waiting to be started",
+        status::SourceState::Failed => "is off until its configuration or plugin changes",
+        status::SourceState::Stopped => "has stopped",
+    };
+    let why = status.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    Some(format!("{} {state}{why}", status.name))
 }
 
 /// Whether a source uses QoS 2.

@@ -16,6 +16,7 @@ use super::load;
 use super::log::Log;
 use super::parts::{Changes, Parts};
 use crate::config::{self, Colour, Diagnostic, Input, Loaded, LogLevel, Settings};
+use crate::control::Tail;
 use crate::os::clock;
 use crate::plugin::Host;
 use crate::reading::Timestamp;
@@ -125,6 +126,11 @@ impl Running {
     /// Changes the log's level until the configuration is read again.
     pub fn set_log(&self, level: LogLevel) {
         (self.set_log)(level);
+    }
+
+    /// Shows what sources read from now on, and says which of them read nothing.
+    pub fn tail(&self, source: Option<String>) -> Result<(Vec<String>, Tail), String> {
+        self.parts.tail(source)
     }
 
     /// The end of everything but the log.

@@ -261,6 +261,7 @@ impl Source {
     /// slot is missed and counted instead.
     async fn accept(&self, lane: &Lane, batch: &Batch) {
         let accepted = self.around.log.accept(lane, batch).await;
+        self.around.feed.show(&self.settings.name, || lane.live(batch));
         self.status.send_modify(|status| status.readings += accepted);
     }
 

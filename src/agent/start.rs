@@ -8,6 +8,7 @@ use super::log::Log;
 use super::metas::MetaList;
 use super::state::PluginState;
 use crate::config::{self, Topics};
+use crate::control::Feed;
 use crate::os::{clock, places};
 use crate::plugin::{About, Failure, Host, Instance, Plugin, SourceSpec, Trigger};
 use crate::reading::Timestamp;
@@ -27,6 +28,8 @@ pub struct Surroundings {
     pub log: Log,
     /// Where metas go.
     pub metas: MetaList,
+    /// Where readings are shown to who watches.
+    pub feed: Feed,
 }
 
 /// Why there is no instance.

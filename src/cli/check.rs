@@ -11,6 +11,10 @@ use crate::config::{self, Colour, Diagnostic, Loaded};
 use crate::plugin::Host;
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  outstation check                      errors and warnings, each with its place and what would be right
+  outstation check --show               what is in force, and which file and line it comes from
+  outstation check --json | jq .diagnostics")]
 pub(super) struct Options {
     /// Print what is in force: each value with the file and line that it came from, secrets hidden
     #[arg(long)]

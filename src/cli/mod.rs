@@ -1,16 +1,22 @@
 //! The command line: what can be typed, and what it does. Results go to stdout, all else to stderr.
 
+mod ask;
 mod check;
+mod manual;
+mod progress;
 mod run;
 mod status;
+mod tail;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind::BrokenPipe, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::LogLevel;
 
 /// Wrong usage (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -23,7 +29,13 @@ const DEFAULT_FILE: &str = crate::os::places::PACKAGED;
 /// acknowledged it.
 #[derive(Parser)]
 #[command(name = "outstation", version, disable_help_subcommand = true, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 64 wrong usage, 78 wrong configuration.")]
+#[command(after_help = "Examples:
+  outstation check                      is the configuration right?
+  outstation run -c agent.toml          run an agent by hand; its data lies beside the file
+  outstation status                     how the running agent is, and what to do about it
+  outstation tail                       what it reads, as it reads it
+
+Results go to stdout, all else to stderr. Exit status: 0 done, 1 failed, 64 wrong usage, 78 wrong configuration.")]
 struct Cli {
     /// The configuration; drop-ins are read from the folder NAME.d beside NAME.toml
     #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_FILE)]
@@ -45,17 +57,39 @@ enum Color {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent: read the sources, keep the readings, publish them; logs to stderr
+    #[command(after_help = run::HELP)]
     Run,
     /// Read the whole configuration and let the plugins check theirs; touches no device and no network
     Check(check::Options),
     /// How the running agent is: broker, buffer, sources
     Status(status::Options),
+    /// What the running agent reads, as it reads it
+    Tail(tail::Options),
     /// Make the running agent read its configuration again, and look at its plugins
+    #[command(after_help = status::RELOAD_HELP)]
     Reload,
-    /// Change what the running agent logs: error, warn, info, debug or trace
-    Log { level: String },
+    /// Change what the running agent logs, until its configuration is read again
+    #[command(after_help = status::LOG_HELP)]
+    Log {
+        /// From here on up
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(LogLevel::WORDS))]
+        level: String,
+    },
     /// The JSON schema of the configuration file, for editors
+    #[command(after_help = manual::SCHEMA_HELP)]
     Schema,
+    /// What makes a shell complete this program's words
+    #[command(after_help = manual::COMPLETIONS_HELP)]
+    Completions {
+        /// Whose
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a folder (for the package)
+    #[command(hide = true)]
+    Man {
+        /// It must be there
+        folder: PathBuf,
+    },
     /// Compile a component to what this machine runs (started by the agent itself)
     #[command(hide = true)]
     CompilePlugin {
@@ -73,10 +107,13 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run => run::run(&cli.config, cli.color),
         Command::Check(options) => check::check(&cli.config, &options, cli.color),
-        Command::Status(options) => status::status(&cli.config, &options),
+        Command::Status(options) => status::status(&cli.config, &options, cli.color),
+        Command::Tail(options) => tail::tail(&cli.config, options, cli.color),
         Command::Reload => status::reload(&cli.config),
         Command::Log { level } => status::log(&cli.config, level),
         Command::Schema => result(&format!("{:#}\n", crate::config::json_schema())),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::pages(&folder),
         Command::CompilePlugin { arguments } => compile(&arguments),
     }
 }
@@ -101,10 +138,26 @@ fn compile(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// A result to stdout. Who reads no further knows enough: a closed pipe is no failure.
+/// A result to stdout.
 fn result(text: &str) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    result_or_end(written).unwrap_or(ExitCode::SUCCESS)
+}
+
+/// Whether writing a result ended the command. Who reads no further knows enough: a closed pipe is no failure.
+fn result_or_end(written: std::io::Result<()>) -> Option<ExitCode> {
+    match written {
+        Ok(()) => None,
+        Err(error) if error.kind() == BrokenPipe => Some(ExitCode::SUCCESS),
+        Err(error) => Some(fail(&format!("the result can't be written: {error}"))),
+    }
+}
+
+/// The command has failed, and why.
+fn fail(why: &str) -> ExitCode {
+    say(&format!("outstation: {why}"));
+    ExitCode::FAILURE
 }
 
 /// A line to stderr; a closed stderr is no reason to fail.

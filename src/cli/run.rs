@@ -14,6 +14,15 @@ use crate::config::LogLevel;
 use crate::os::places;
 use crate::os::signals::Signals;
 
+/// Under `outstation run --help`.
+pub(super) const HELP: &str = "\
+Under systemd the service is `outstation`: systemctl status outstation, journalctl -u outstation.
+SIGTERM and Ctrl-C end it cleanly, a second one at once; SIGHUP makes it read its configuration again.
+
+Examples:
+  outstation run -c agent.toml          data and control socket lie in data/ beside the file
+  OUTSTATION_DATA_DIR=/mnt/data outstation run -c agent.toml";
+
 /// Worker threads: one runs the plugins while another one serves the broker.
 const WORKERS: usize = 2;
 

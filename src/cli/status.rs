@@ -4,66 +4,61 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{result, say};
-use crate::control::{self, Answer, Question};
-use crate::os::places;
+use super::{Color, ask, result};
+use crate::control::{Answer, Question};
 use crate::status::{LinkState, SourceState, Status};
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  outstation status                     a page for people
+  outstation status --json | jq .buffer.messages
+  outstation status -c agent.toml       of the agent that runs on this file")]
 pub(super) struct Options {
     /// Everything, for programs
     #[arg(long)]
     json: bool,
 }
 
+/// Under `outstation reload --help`.
+pub(super) const RELOAD_HELP: &str = "\
+It is read and checked whole before anything changes. With an error nothing changes, and the exit status is 1.
+The agent also reads it by itself when a file changes, and on SIGHUP (`systemctl reload outstation`).
+
+Examples:
+  outstation check && outstation reload";
+
+/// Under `outstation log --help`.
+pub(super) const LOG_HELP: &str = "\
+Examples:
+  outstation log debug                  more, to find out why
+  outstation log info                   back again";
+
 /// Does the command.
-pub(super) fn status(file: &Path, options: &Options) -> ExitCode {
-    match ask(file, &Question::Status) {
-        Ok(Answer::Status(status)) if options.json => {
-            result(&(serde_json::to_string(&status).unwrap_or_default() + "\n"))
+pub(super) fn status(file: &Path, options: &Options, _color: Color) -> ExitCode {
+    ask::ask(file, &Question::Status, |answer| match answer {
+        Answer::Status(status) if options.json => {
+            Ok(result(&(serde_json::to_string(&status).unwrap_or_default() + "\n")))
         }
-        Ok(Answer::Status(status)) => result(&page(&status)),
-        Ok(_) => fail("the agent is of another version"),
-        Err(why) => fail(&why),
-    }
+        Answer::Status(status) => Ok(result(&page(&status))),
+        _ => Err(ask::ANOTHER_VERSION.into()),
+    })
 }
 
 /// `outstation reload`.
 pub(super) fn reload(file: &Path) -> ExitCode {
-    done(ask(file, &Question::Reload))
+    ask::ask(file, &Question::Reload, done)
 }
 
 /// `outstation log LEVEL`.
 pub(super) fn log(file: &Path, level: String) -> ExitCode {
-    done(ask(file, &Question::Log { level }))
+    ask::ask(file, &Question::Log { level }, done)
 }
 
-fn done(answer: Result<Answer, String>) -> ExitCode {
+fn done(answer: Answer) -> Result<ExitCode, String> {
     match answer {
-        Ok(Answer::Done(what)) => result(&(what + "\n")),
-        Ok(_) => fail("the agent is of another version"),
-        Err(why) => fail(&why),
+        Answer::Done(what) => Ok(result(&(what + "\n"))),
+        _ => Err(ask::ANOTHER_VERSION.into()),
     }
-}
-
-/// Asks the agent that runs on this configuration.
-fn ask(file: &Path, question: &Question) -> Result<Answer, String> {
-    let socket = places::control_socket(&places::absolute_file(file));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-    match runtime.block_on(control::ask(&socket, question)) {
-        Ok(Answer::Error(why)) => Err(why),
-        Ok(answer) => Ok(answer),
-        Err(error) => {
-            let socket = socket.display();
-            Err(format!("no agent answers at {socket}: {error}; is it running, and with this -c FILE?"))
-        }
-    }
-}
-
-fn fail(why: &str) -> ExitCode {
-    say(&format!("outstation: {why}"));
-    ExitCode::FAILURE
 }
 
 /// The page that a person reads.

@@ -1,8 +1,12 @@
-//! The control socket: one question a connection, as a line of JSON each way.
+//! The control socket: one question a connection, as a line of JSON each way; `tail` is answered by many lines.
 //!
 //! The socket's file mode decides who may ask: its owner and its group. The server touches nothing of the agent: a
 //! question goes as a message into a queue, and whoever owns the answer gives it. Bounded: a question has
-//! [`LINE_MAX`] bytes, a client [`ASK_MAX`] to ask and to take the answer, and [`CLIENTS_MAX`] are served at once.
+//! [`LINE_MAX`] bytes and [`QUESTION_MAX`], its answer [`Question::patience`] and then [`TAKE_MAX`] to be taken, and
+//! [`CLIENTS_MAX`] are served at once, of whom [`feed::TAILS_MAX`] may stay.
+
+mod feed;
+mod group;
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -11,19 +15,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::status::Status;
+
+pub use feed::{Feed, LINE_BYTES_MAX, TAILS_MAX, Tail};
 
 /// Bytes of a question.
 const LINE_MAX: u64 = 4096;
 /// Bytes of an answer that a client takes: far more than the status of thousands of sources.
 const ANSWER_MAX: u64 = 16 << 20;
-/// Time for a question and its answer.
-const ASK_MAX: Duration = Duration::from_secs(60);
+/// Time to ask, for a client that has connected.
+const QUESTION_MAX: Duration = Duration::from_secs(5);
+/// Time to take an answer.
+const TAKE_MAX: Duration = Duration::from_secs(10);
+/// Time for an answer that the agent has at hand.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Time for a reload: plugins that it needs may have to be compiled.
+const RELOAD_TIME_MAX: Duration = Duration::from_secs(1800);
 /// Connections at once.
 const CLIENTS_MAX: usize = 16;
 /// Questions that wait for the agent.
@@ -44,6 +58,21 @@ pub enum Question {
         /// A word of `agent.log`.
         level: String,
     },
+    /// To show what its sources read from now on.
+    Tail {
+        /// One source only.
+        source: Option<String>,
+    },
+}
+
+impl Question {
+    /// How long the answer may take.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Reload => RELOAD_TIME_MAX,
+            Self::Status | Self::Log { .. } | Self::Tail { .. } => ANSWER_TIME_MAX,
+        }
+    }
 }
 
 /// What it says.
@@ -56,6 +85,21 @@ pub enum Answer {
     Done(String),
     /// Why there is no answer.
     Error(String),
+    /// To be known beside the answer, which goes on.
+    Note(String),
+    /// What a poll brought, in a tail.
+    Live(serde_json::Value),
+    /// So many lines were left out of a tail, because they were not taken fast enough.
+    Missed(u64),
+}
+
+/// What the agent gives for an answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// One line.
+    Answer(Answer),
+    /// Some notes, then readings until somebody ends it.
+    Tail(Vec<String>, Tail),
 }
 
 /// A question on its way to the agent.
@@ -64,7 +108,7 @@ pub struct Asked {
     /// What.
     pub question: Question,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<Reply>,
 }
 
 /// The listening socket; its file is removed when this is dropped.
@@ -89,6 +133,7 @@ impl Server {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
+        group::hand_over(path);
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(listen(listener, sender));
         Ok((Self { path: path.to_owned() }, receiver))
@@ -109,90 +154,115 @@ async fn listen(listener: UnixListener, agent: mpsc::Sender<Asked>) {
             Ok((stream, _)) => {
                 let agent = agent.clone();
                 tokio::spawn(async move {
-                    let served = tokio::time::timeout(ASK_MAX, serve(stream, &agent)).await;
+                    let served = serve(stream, &agent).await;
                     debug!("a client of the control socket: {served:?}");
                     drop(place);
                 });
             }
-            // Out of descriptors: those that are open will end within ASK_MAX.
+            // Out of descriptors: those that are open will end.
             Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }
 }
 
 async fn serve(stream: UnixStream, agent: &mpsc::Sender<Asked>) -> io::Result<()> {
-    let (reader, mut writer) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(reader.take(LINE_MAX)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str(&line) {
+    let (mut reader, mut writer) = stream.into_split();
+    let line = timeout(QUESTION_MAX, line(&mut reader, LINE_MAX)).await??;
+    let reply = match serde_json::from_slice(&line) {
         Ok(question) => ask_agent(question, agent).await,
-        Err(error) => Answer::Error(format!("no such question: {error}")),
+        Err(error) => Reply::Answer(Answer::Error(format!("no such question: {error}"))),
     };
-    let mut text = serde_json::to_vec(&answer)?;
+    match reply {
+        Reply::Answer(answer) => timeout(TAKE_MAX, write(&mut writer, &answer)).await?,
+        Reply::Tail(notes, tail) => tokio::select! {
+            poured = pour(notes, tail, &mut writer) => poured,
+            // Who watches has nothing more to say: what comes is its end.
+            gone = until_gone(&mut reader) => gone,
+        },
+    }
+}
+
+async fn pour(notes: Vec<String>, mut tail: Tail, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    for note in notes {
+        write(writer, &Answer::Note(note)).await?;
+    }
+    while let Some(line) = tail.0.recv().await {
+        if line.missed > 0 {
+            write(writer, &Answer::Missed(line.missed)).await?;
+        }
+        // As [`Answer::Live`] is written; the text is JSON already.
+        let text = format!("{{\"answer\":\"live\",\"value\":{}}}\n", line.text);
+        writer.write_all(text.as_bytes()).await?;
+    }
+    timeout(TAKE_MAX, write(writer, &Answer::Done("the agent has ended".into()))).await?
+}
+
+async fn until_gone(reader: &mut OwnedReadHalf) -> io::Result<()> {
+    let mut ignored = [0; 64];
+    while reader.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
+
+async fn write<T: Serialize>(writer: &mut OwnedWriteHalf, what: &T) -> io::Result<()> {
+    let mut text = serde_json::to_vec(what)?;
     text.push(b'\n');
     writer.write_all(&text).await
 }
 
-async fn ask_agent(question: Question, agent: &mpsc::Sender<Asked>) -> Answer {
-    let (reply, answer) = oneshot::channel();
-    let ended = || Answer::Error("the agent is ending".into());
-    if agent.send(Asked { question, reply }).await.is_err() {
-        return ended();
-    }
-    answer.await.unwrap_or_else(|_| ended())
+/// A line, its end left out, of so many bytes at most.
+async fn line(reader: &mut (impl AsyncRead + Unpin), limit: u64) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    BufReader::new(reader.take(limit)).read_until(b'\n', &mut line).await?;
+    Ok(line)
 }
 
-/// Asks the agent that listens at `path`.
-pub async fn ask(path: &Path, question: &Question) -> io::Result<Answer> {
+async fn ask_agent(question: Question, agent: &mpsc::Sender<Asked>) -> Reply {
+    let (reply, answer) = oneshot::channel();
+    let ended = || Reply::Answer(Answer::Error("the agent is ending".into()));
+    let patience = question.patience();
     let asking = async {
-        let (reader, mut writer) = UnixStream::connect(path).await?.into_split();
-        let mut text = serde_json::to_vec(question)?;
-        text.push(b'\n');
-        writer.write_all(&text).await?;
-        let mut line = String::new();
-        BufReader::new(reader.take(ANSWER_MAX)).read_line(&mut line).await?;
-        serde_json::from_str(&line).map_err(io::Error::from)
+        match agent.send(Asked { question, reply }).await {
+            Ok(()) => answer.await.unwrap_or_else(|_| ended()),
+            Err(_) => ended(),
+        }
     };
-    tokio::time::timeout(ASK_MAX, asking).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    let late = || Reply::Answer(Answer::Error(format!("the agent has no answer within {} s", patience.as_secs())));
+    timeout(patience, asking).await.unwrap_or_else(|_| late())
+}
+
+/// A question that was asked; answers come as long as there are some.
+#[derive(Debug)]
+pub struct Asking {
+    reader: BufReader<OwnedReadHalf>,
+    /// The agent takes the end of this for ours.
+    _writer: OwnedWriteHalf,
+    patience: Duration,
+}
+
+impl Asking {
+    /// Asks the agent that listens at `path`.
+    pub async fn begin(path: &Path, question: &Question) -> io::Result<Self> {
+        let (reader, mut writer) = UnixStream::connect(path).await?.into_split();
+        timeout(TAKE_MAX, write(&mut writer, question)).await??;
+        let patience = question.patience() + TAKE_MAX;
+        Ok(Self { reader: BufReader::new(reader), _writer: writer, patience })
+    }
+
+    /// The first answer.
+    pub async fn answer(&mut self) -> io::Result<Answer> {
+        timeout(self.patience, self.next()).await?
+    }
+
+    /// The next one, however long it takes.
+    pub async fn next(&mut self) -> io::Result<Answer> {
+        let mut line = Vec::new();
+        (&mut self.reader).take(ANSWER_MAX).read_until(b'\n', &mut line).await?;
+        match line.last() {
+            Some(b'\n') => serde_json::from_slice(&line).map_err(io::Error::from),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the agent has closed the connection")),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_question_is_answered_and_the_socket_goes_with_the_server() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("run").join("control.sock");
-        let (server, mut questions) = Server::start(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
-        tokio::spawn(async move {
-            while let Some(asked) = questions.recv().await {
-                let _ = asked.reply.send(Answer::Error("not now".into()));
-            }
-        });
-        assert_eq!(ask(&path, &Question::Status).await.unwrap(), Answer::Error("not now".into()));
-        assert!(Server::start(&path).is_err(), "two servers at one socket");
-        drop(server);
-        assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn nonsense_is_answered_and_a_dead_socket_is_taken_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("control.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let (_server, _questions) = Server::start(&path).unwrap();
-        let mut stream = UnixStream::connect(&path).await.unwrap();
-        stream.write_all(b"hello\n").await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        assert!(text.contains("no such question"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn nobody_there_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(ask(&folder.path().join("none.sock"), &Question::Status).await.is_err());
-    }
-}
+mod tests;

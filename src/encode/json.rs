@@ -6,14 +6,35 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Identity, Message, Plan, Route};
+use super::{Identity, Message, Plan, Route, plan};
 use crate::reading::{Batch, Reading, Severity, Timestamp, Value};
 
 /// The message that `plan` makes of its readings.
 pub fn reading_message(route: &Route, batch: &Batch, plan: &Plan, identity: Identity) -> Message {
-    let readings = || plan.readings.iter().filter_map(|&index| batch.readings.get(index));
-    let mut topic = route.topic.clone();
     let mut payload = head(&route.agent, identity);
+    let mut topic = route.topic.clone();
+    if let Some(point) = describe(&mut payload, route, batch, plan) {
+        topic = topic.replace("{point}", &point);
+    }
+    Message { topic, payload: bytes(&payload) }
+}
+
+/// What a batch brought, for who watches: as messages have it, but under no number, and with all points together.
+/// Each text is a JSON object of about `limit` bytes at most; a single reading that is larger stands alone.
+pub fn live(route: &Route, batch: &Batch, limit: u64) -> Vec<String> {
+    let route = Route { topic: String::new(), max_message: limit, ..route.clone() };
+    let text = |plan: &Plan| {
+        let mut payload = Map::new();
+        describe(&mut payload, &route, batch, plan);
+        Json::from(payload).to_string()
+    };
+    plan(&route, batch).iter().map(text).collect()
+}
+
+/// Source, time, values and reasons. Gives the point's name where the message is that of one point.
+fn describe(payload: &mut Map<String, Json>, route: &Route, batch: &Batch, plan: &Plan) -> Option<String> {
+    let readings = || plan.readings.iter().filter_map(|&index| batch.readings.get(index));
+    let mut point = None;
     payload.insert("source".into(), route.source.as_str().into());
     payload.insert("time".into(), plan.time.rfc3339().into());
     if !batch.clock_synced {
@@ -21,9 +42,8 @@ pub fn reading_message(route: &Route, batch: &Batch, plan: &Plan, identity: Iden
     }
     if route.per_point() {
         if let Some(reading) = readings().next() {
-            let name = point_name(route, reading);
-            topic = topic.replace("{point}", &name);
-            payload.insert("point".into(), name.into());
+            let name = point.insert(point_name(route, reading));
+            payload.insert("point".into(), name.as_str().into());
             if let Some(value) = shown(reading) {
                 payload.insert("value".into(), value);
             }
@@ -41,7 +61,7 @@ pub fn reading_message(route: &Route, batch: &Batch, plan: &Plan, identity: Iden
             payload.insert(key.into(), reasons.into());
         }
     }
-    Message { topic, payload: bytes(&payload) }
+    point
 }
 
 /// A run of messages that will never come.

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::control::LINE_BYTES_MAX;
 use crate::encode;
 use crate::reading::Batch;
 use crate::spool::{Entry, MESSAGES_MAX, Refusal, Route, Stats};
@@ -116,6 +117,11 @@ impl Lane {
     pub fn new(encoding: encode::Route) -> Self {
         let route = Route { source: encoding.source.as_str().into(), blob: encoding.to_bytes().into() };
         Self { encoding, route }
+    }
+
+    /// A batch for who watches, as lines.
+    pub fn live(&self, batch: &Batch) -> Vec<String> {
+        encode::live(&self.encoding, batch, LINE_BYTES_MAX)
     }
 }
 
