@@ -53,6 +53,8 @@ pub struct Spool<S: Storage> {
     pub(super) values: BTreeMap<(String, String), Vec<u8>>,
     /// A value found no room; the next segment's opening will have it.
     pub(super) values_unwritten: bool,
+    /// There is a session to send into: the lease runs ahead.
+    pub(super) connected: bool,
     pub(super) closing: bool,
     pub(super) rng: Rng,
     pub(super) clock: AgeClock,
@@ -159,9 +161,10 @@ impl<S: Storage> Spool<S> {
     }
 
     /// How far the lease runs ahead of what was sent. What lies between is pinned after a crash, so it is bounded in
-    /// bytes; it costs a flush for every so many messages at the most.
+    /// bytes, and nothing where no broker is reached: else one crash after another would pin all. It costs a flush
+    /// for every so many messages at the most.
     pub(super) fn lease_ahead(&self) -> u64 {
-        if self.closing || sabotage::on(Fault::NoLease) {
+        if self.closing || !self.connected || sabotage::on(Fault::NoLease) {
             return 0;
         }
         let from = self.state.delivery.sent_below().max(self.state.delivery.done_below());

@@ -10,6 +10,7 @@ use super::bytes::Put;
 use super::core::{Spool, frame_head};
 use super::format::Kind;
 use super::gap;
+use super::journal::JOURNAL_OWNER;
 use super::pending::{Item, ItemBody};
 use super::sabotage::{self, Fault};
 use super::state::{Delivery, WINDOW};
@@ -20,7 +21,8 @@ use super::types::{
 
 /// Gaps with more encoded bytes lose their counts per source.
 const GAP_PART: u32 = 16;
-/// Values together take at most this part of a segment: every segment opens with all of them.
+/// Values take at most this part of a segment, the command journal's and again all others: every segment opens with
+/// all of them.
 const VALUES_PART: u32 = 16;
 
 /// A message that the broker refused for good, as it stands in its [`Entry`](super::Entry).
@@ -66,7 +68,7 @@ impl<S: Storage> Spool<S> {
     /// Numbers below may be sent now: the window of packet identifiers is durably free (R5), and a restart would know
     /// that they may be at the broker (R8). At QoS 2 a number is also below [`Self::durable`] before it is sent (R1).
     /// A gap is durable before it is sent: what it names must not come back after a power cut.
-    /// What is not sendable becomes so by [`Self::sync`]. While the disk refuses, only the window counts.
+    /// What is not sendable becomes so by [`Self::sync`], once [`Self::connected`] was said. While the disk refuses, only the window counts.
     pub fn sendable(&self) -> u64 {
         if self.active.is_none() || sabotage::on(Fault::NoLease) {
             return self.state.delivery.done_below().saturating_add(WINDOW);
@@ -182,6 +184,12 @@ impl<S: Storage> Spool<S> {
         &self.state.delivery
     }
 
+    /// A session is there to send into: from now on messages become [`Self::sendable`].
+    pub fn connected(&mut self) {
+        self.state_dirty |= !self.connected;
+        self.connected = true;
+    }
+
     /// This number is handed to a session: it is pinned until it is done (R8).
     pub fn sent(&mut self, number: u64) {
         let trusted = self.active.is_some();
@@ -285,9 +293,11 @@ impl<S: Storage> Spool<S> {
             return Err(ValueError::Name);
         }
         let place = (owner.to_owned(), key.to_owned());
-        let limit = (self.pool.segment_size() / VALUES_PART) as usize;
+        let limit = self.values_max();
         let size = |owner: &str, key: &str, value: &[u8]| owner.len() + key.len() + value.len() + 8;
-        let others = self.values.iter().filter(|(known, _)| **known != place);
+        // Plugins can't take the commands' room, nor the other way round.
+        let same = |known: &str| (known == JOURNAL_OWNER) == (owner == JOURNAL_OWNER);
+        let others = self.values.iter().filter(|(known, _)| same(&known.0) && **known != place);
         let held: usize = others.map(|((owner, key), value)| size(owner, key, value)).sum();
         if value.is_some_and(|value| held + size(owner, key, value) > limit) {
             return Err(ValueError::Full { limit });
@@ -299,6 +309,11 @@ impl<S: Storage> Spool<S> {
         self.urgent();
         self.write_value(owner, key, value);
         Ok(())
+    }
+
+    /// Bytes that all values of the command journal may take together, and again all others. See [`JOURNAL_OWNER`].
+    pub fn values_max(&self) -> usize {
+        (self.pool.segment_size() / VALUES_PART) as usize
     }
 
     /// To the page cache. Where that can't be, the next segment's opening has it.

@@ -22,6 +22,7 @@ mod bytes;
 mod core;
 mod format;
 mod gap;
+mod journal;
 mod log;
 mod pack;
 mod pending;
@@ -45,6 +46,7 @@ mod window;
 mod write;
 
 pub use core::Spool;
+pub use journal::*;
 pub use log::Refusal;
 pub use state::{Delivery, WINDOW};
 pub use storage::{FileInfo, Storage, StorageError, StorageErrorKind};

@@ -131,6 +131,7 @@ impl<S: Storage> Spool<S> {
             next_segment: found.next_segment,
             values: found.values.clone(),
             values_unwritten: false,
+            connected: false,
             closing: false,
             rng,
             clock: AgeClock::resume(found.stamp, now),

@@ -19,6 +19,8 @@ use super::types::{Error, Gap, GapReason, Now};
 
 /// While a segment covers more than this part of `max_age`, a new one is begun, so that age can be told apart.
 const AGE_PARTS: u64 = 16;
+/// One gap may wait for each so many bytes of a segment.
+const GAP_ROOM: u32 = 512;
 
 impl<S: Storage> Spool<S> {
     /// The oldest segment that may be dropped.
@@ -82,6 +84,16 @@ impl<S: Storage> Spool<S> {
         }
         self.state.delivery.drop_range(segment.first, segment.end);
         self.state_dirty = true;
+        self.bound_gaps();
+    }
+
+    /// Each boot has gaps of its own, so a buffer that is full for hundreds of boots would end as nothing but gaps:
+    /// beyond this many the oldest are given up, and counted.
+    fn bound_gaps(&mut self) {
+        let most = (self.pool.segment_size() / GAP_ROOM) as usize;
+        let surplus = self.state.open_gaps.len().saturating_sub(most);
+        self.state.open_gaps.drain(..surplus);
+        self.state.delivery.count_gaps_given_up(surplus as u64);
     }
 
     /// What a segment holds of its unsettled numbers: from the footer if they are all of them, else frame by frame.

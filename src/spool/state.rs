@@ -156,6 +156,11 @@ impl Delivery {
         self.gaps_refused += new;
     }
 
+    /// Gaps that had no number yet.
+    pub(crate) fn count_gaps_given_up(&mut self, count: u64) {
+        self.gaps_refused += count;
+    }
+
     pub(crate) fn release(&mut self, number: u64) -> bool {
         let forgotten = sabotage::on(Fault::ReleasedForgotten);
         let new = !self.is_done(number) && !self.released.contains(&number) && !forgotten;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::control::LINE_BYTES_MAX;
 use crate::encode;
 use crate::reading::Batch;
-use crate::spool::{Entry, MESSAGES_MAX, Refusal, Route, Stats};
+use crate::spool::{Change, Entry, JOURNAL_OWNER, Journal, MESSAGES_MAX, Refusal, Route, Stats, Unfinished};
 
 pub use thread::{OpenError, Thread, open};
 
@@ -95,12 +95,37 @@ pub enum SessionStep {
 }
 
 enum Command {
-    Append { route: Route, messages: u32, time_ns: i64, payload: Vec<u8>, reply: oneshot::Sender<bool> },
-    Read { from: u64, reply: oneshot::Sender<Chunk> },
-    Steps { what: Vec<Step>, last: u64 },
+    Append {
+        route: Route,
+        messages: u32,
+        time_ns: i64,
+        payload: Vec<u8>,
+        reply: oneshot::Sender<bool>,
+    },
+    Read {
+        from: u64,
+        reply: oneshot::Sender<Chunk>,
+    },
+    Steps {
+        what: Vec<Step>,
+        last: u64,
+    },
     Session(SessionStep, oneshot::Sender<Standing>),
-    Values { owner: String, reply: oneshot::Sender<Vec<(String, Vec<u8>)>> },
-    SetValue { owner: String, key: String, value: Option<Vec<u8>>, reply: oneshot::Sender<Result<(), String>> },
+    Values {
+        owner: String,
+        reply: oneshot::Sender<Vec<(String, Vec<u8>)>>,
+    },
+    SetValue {
+        owner: String,
+        key: String,
+        value: Option<Vec<u8>>,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    #[allow(dead_code, reason = "for commands to sources")]
+    Journal {
+        changes: Vec<Change>,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     Flush,
     Stop(oneshot::Sender<()>),
 }
@@ -132,6 +157,8 @@ pub struct Log {
     news: watch::Receiver<News>,
     store: [u8; 4],
     boot: u32,
+    #[allow(dead_code, reason = "for commands to sources")]
+    journal_bytes_max: usize,
 }
 
 /// The log's thread has ended: the agent is ending.
@@ -230,6 +257,23 @@ impl Log {
         let (reply, answer) = oneshot::channel();
         let command = Command::SetValue { owner: owner.to_owned(), key, value, reply };
         self.send(command).await.map_err(|ended| ended.to_string())?;
+        answer.await.map_err(|_| Ended.to_string())?
+    }
+
+    /// The journal of commands as the last life left it, and what is to be done about it (R10).
+    #[allow(dead_code, reason = "for commands to sources")]
+    pub async fn journal(&self) -> Result<(Journal, Unfinished), Ended> {
+        let values = self.values(JOURNAL_OWNER).await?;
+        let values = values.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+        Ok(Journal::load(values, self.journal_bytes_max))
+    }
+
+    /// Keeps a step of the journal; durable when it returns `Ok`. Steps that come at once share a flush. An error says
+    /// why it is not durable (the disk refuses writes); it is kept in memory then, and written when the disk is back.
+    #[allow(dead_code, reason = "for commands to sources")]
+    pub async fn keep_journal(&self, changes: Vec<Change>) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Journal { changes, reply }).await.map_err(|ended| ended.to_string())?;
         answer.await.map_err(|_| Ended.to_string())?
     }
 

@@ -18,7 +18,9 @@ use super::{Chunk, Command, Log, News, QUEUE_MAX, SessionStep, Standing, Step};
 use crate::config::{Buffer, Sync, WhenFull};
 use crate::os::clock;
 use crate::os::files::{Folder, FolderError};
-use crate::spool::{self, BufferState, Damage, Now, Opened, Spool, StorageError, StorageErrorKind};
+use crate::spool::{
+    self, BufferState, Change, Damage, JOURNAL_OWNER, Now, Opened, Spool, StorageError, StorageErrorKind,
+};
 
 /// Requests that one flush takes with it.
 const BATCH_MAX: usize = 1024;
@@ -88,7 +90,13 @@ pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError
     say(&opened, &folder);
     let (commands, receiver) = mpsc::channel(QUEUE_MAX);
     let (news, watched) = watch::channel(news(&spool, 0));
-    let log = Log { commands, news: watched, store: spool.store(), boot: spool.boot() };
+    let log = Log {
+        commands,
+        news: watched,
+        store: spool.store(),
+        boot: spool.boot(),
+        journal_bytes_max: spool.values_max(),
+    };
     let sync = match buffer.sync {
         Sync::Always => Duration::ZERO,
         Sync::Every(period) => period,
@@ -103,6 +111,7 @@ pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError
         waits: false,
         read_bytes,
         kept_at: clock::now(),
+        journalled: Vec::new(),
     };
     let body = || keeper.run(receiver);
     let thread = std::thread::Builder::new().name("log".into()).spawn(body).map_err(OpenError::Thread)?;
@@ -167,6 +176,8 @@ struct Keeper {
     read_bytes: usize,
     /// When housekeeping was done last.
     kept_at: Duration,
+    /// Whose steps of the journal of commands are to be durable.
+    journalled: Vec<oneshot::Sender<Result<(), String>>>,
 }
 
 impl Keeper {
@@ -226,6 +237,9 @@ impl Keeper {
         } else {
             self.spool.flush_state(now)
         };
+        for reply in std::mem::take(&mut self.journalled) {
+            answer(reply, outcome.clone().map_err(|error| error.to_string()));
+        }
         self.spool.take_damage().iter().for_each(say_damage);
         if housekeeping {
             self.kept_at = now.mono;
@@ -272,10 +286,22 @@ impl Keeper {
                 let outcome = self.spool.set_value(now(), &owner, &key, value.as_deref());
                 answer(reply, outcome.map_err(|error| error.to_string()));
             }
+            Command::Journal { changes, reply } => self.journal(changes, reply),
             Command::Flush => self.waits = true,
             Command::Stop(reply) => return Some(reply),
         }
         None
+    }
+
+    /// Keeps a step of the journal. The next flush answers.
+    fn journal(&mut self, changes: Vec<Change>, reply: oneshot::Sender<Result<(), String>>) {
+        for Change { key, value } in changes {
+            if let Err(error) = self.spool.set_value(now(), JOURNAL_OWNER, &key, value.as_deref()) {
+                return answer(reply, Err(error.to_string()));
+            }
+        }
+        self.journalled.push(reply);
+        self.waits = true;
     }
 
     fn step(&mut self, step: Step) {
@@ -296,10 +322,14 @@ impl Keeper {
             SessionStep::Look => {}
             SessionStep::Connecting => self.spool.set_connecting(!self.spool.delivery().released().is_empty()),
             SessionStep::New => {
+                self.spool.connected();
                 self.spool.new_session();
                 self.spool.set_clean(false);
             }
-            SessionStep::Resumed => self.spool.set_connecting(false),
+            SessionStep::Resumed => {
+                self.spool.connected();
+                self.spool.set_connecting(false);
+            }
             SessionStep::Distrust => self.spool.set_clean(true),
         }
         if self.spool.unsynced_since().is_some() && step != SessionStep::Look {

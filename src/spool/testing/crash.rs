@@ -254,6 +254,7 @@ impl Driver {
         if self.spool().stats().state == BufferState::Memory {
             return;
         }
+        self.spool().connected();
         let from = self.spool().delivery().done_below();
         let mut entries = Vec::new();
         let limit = (self.rng.next() % 12_000) as usize;
@@ -436,7 +437,7 @@ fn every_fault_put_in_is_found() {
     let mut missed = Vec::new();
     for fault in faults {
         sabotage::set(Some(fault));
-        let found = finds(2 * POINTS);
+        let found = finds(8 * POINTS);
         if std::env::var_os("SPOOL_CRASH_SHOW").is_some() {
             println!("{fault:?}: {}", found.as_deref().unwrap_or("NOT FOUND").chars().take(150).collect::<String>());
         }

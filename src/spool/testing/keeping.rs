@@ -141,3 +141,24 @@ fn damage_behind_the_last_state_is_told() {
     let (spool, opened) = Spool::open(sim, options(), *b"ABCD", at(0)).expect("opens");
     assert!(opened.state_lost && spool.delivery().clean() && opened.damage.len() == 1, "{opened:?}");
 }
+
+#[test]
+fn a_buffer_that_is_full_for_hundreds_of_boots_goes_on() {
+    let mut sim = Sim::default();
+    for boot in 0..500 {
+        let options = Options { seed: boot, ..options() };
+        let (mut spool, opened) = Spool::open(sim, options, *b"ABCD", at(0)).expect("opens");
+        assert_eq!(opened.trouble, None, "boot {boot}");
+        for n in 0..40 {
+            spool.append(at(n), &route("a"), 1, 0, &noise(n, 3000)).expect("fits");
+        }
+        spool.sync(at(50)).expect("syncs");
+        let stats = spool.stats();
+        assert_eq!(stats.accepted, stats.delivered + stats.buffered + stats.dropped, "boot {boot}: {stats:?}");
+        assert_eq!(stats.state, BufferState::Ok);
+        let records = read_all(&mut spool).iter().filter(|entry| matches!(entry.body, Body::Record { .. })).count();
+        assert!(boot < 10 || records > 100, "boot {boot}: {records} records");
+        assert!(boot < 400 || stats.gaps_refused > 0, "{stats:?}");
+        sim = spool.storage.after_cut(Survival::None, boot);
+    }
+}

@@ -5,7 +5,7 @@
 //!   crash   workload, cut anywhere      model   what was promised, and the check of it
 //!   verify  opening what a cut left     damage  flipped bits, lost pages and files
 //!   props   the codecs, over random input   memory  a disk that refuses, and comes back
-//!   keeping what goes by age and size
+//!   keeping what goes by age and size          journal  one command id runs once
 //! ```
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers in tests are small")]
@@ -13,6 +13,7 @@
 mod api;
 mod crash;
 mod damage;
+mod journal;
 mod keeping;
 mod memory;
 mod model;
