@@ -140,9 +140,10 @@ impl Source {
         };
         let mut lane = self.running(&instance);
         let mut schedule = Schedule::new(self.settings.every);
-        let (mut trigger, mut asked) = (Trigger::Start, None);
+        let (mut trigger, mut asked, mut polled) = (Trigger::Start, None, None);
         loop {
             let wait = asked.unwrap_or_else(|| schedule.wait(clock::wall_ns()));
+            let mut edges = None;
             tokio::select! {
                 order = ordered(&mut self.orders) => match order {
                     Order::Stop => {
@@ -162,15 +163,20 @@ impl Source {
                     }
                     continue;
                 }
+                line = edge(&instance, polled), if polled.is_some() => edges = Some(line),
                 () = tokio::time::sleep(wait) => {}
             }
-            let missed = schedule.begin(clock::wall_ns(), clock::now());
-            // What the plugin itself asked for is nothing that it missed.
+            // What the plugin itself asked for, or a line, is nothing that it missed.
+            let missed = if edges.is_none() { schedule.begin(clock::wall_ns(), clock::now()) } else { 0 };
             let missed = if asked.is_some() { 0 } else { missed };
-            if trigger != Trigger::Start {
+            if let Some(line) = edges {
+                trigger = Trigger::Gpio(line);
+            } else if trigger != Trigger::Start {
                 trigger = Trigger::Schedule(missed);
             }
-            match self.poll(&mut instance, trigger, missed, &mut lane).await {
+            let outcome = self.poll(&mut instance, trigger, missed, &mut lane).await;
+            polled = Some(clock::now());
+            match outcome {
                 Ok(next) => asked = next.map(|next| next.clamp(NEXT_MIN, NEXT_MAX)),
                 Err(failure) => {
                     let lived = clock::now().saturating_sub(began);
@@ -321,6 +327,17 @@ async fn ordered(orders: &mut watch::Receiver<Orders>) -> Order {
     match orders.changed().await {
         Ok(()) if !orders.borrow_and_update().stop => Order::Plugin,
         _ => Order::Stop,
+    }
+}
+
+/// A line that has edges, not sooner than a moment after the last poll: what comes in between is one poll more, not
+/// many. Cancel safe.
+fn edge(instance: &Instance, polled: Option<Duration>) -> impl Future<Output = String> + use<> {
+    let pause = polled.map_or(Duration::ZERO, |polled| NEXT_MIN.saturating_sub(clock::now().saturating_sub(polled)));
+    let woken = instance.woken();
+    async move {
+        tokio::time::sleep(pause).await;
+        woken.await
     }
 }
 

@@ -10,7 +10,7 @@ use super::state::PluginState;
 use crate::config::{self, Topics};
 use crate::control::Feed;
 use crate::os::{clock, places};
-use crate::plugin::{About, Failure, Host, Instance, Plugin, SourceSpec, Trigger};
+use crate::plugin::{About, Failure, Host, Instance, Plugin, SourceSpec, Trial, Trigger};
 use crate::reading::Timestamp;
 
 /// What all sources share.
@@ -68,6 +68,7 @@ pub async fn load(settings: &config::Source, around: &Surroundings, trial: bool)
     let plugin = around.host.load(&file).await.map_err(|error| NoStart::Hopeless(error.to_string()))?;
     let state = Arc::new(PluginState::new(around.log.clone(), &settings.name, trial));
     let spec = SourceSpec::new(settings).with_state(state.clone());
+    let spec = if trial { spec.on_trial() } else { spec };
     let granted = plugin.missing_grants(&spec.grants).is_empty();
     let about = if granted { plugin.describe(&spec).await.ok() } else { None };
     if let Some(point) = about.as_ref().and_then(|about| colliding_point(settings, around, about)) {
@@ -98,11 +99,13 @@ pub struct Passed {
     /// Ready to be polled.
     pub instance: Instance,
     state: Arc<PluginState>,
+    trial: Trial,
 }
 
 impl Passed {
-    /// It takes over: what it wrote during its trial counts now.
+    /// It takes over: what it wrote during its trial counts now, and it may drive and write.
     pub async fn take_over(self) -> Instance {
+        self.trial.end();
         if let Err(why) = self.state.promote().await {
             tracing::warn!("the new plugin's first values can't be kept: {why}");
         }
@@ -116,7 +119,7 @@ pub async fn trial(settings: config::Source, around: Surroundings) -> Result<Pas
         let loaded = load(&settings, &around, true).await?;
         let mut instance = loaded.start().await?;
         instance.run(Trigger::Start, Timestamp(clock::wall_ns())).await?;
-        Ok(Passed { instance, state: loaded.state })
+        Ok(Passed { instance, state: loaded.state, trial: loaded.spec.trial })
     };
     let passed: Result<Passed, NoStart> = match tokio::time::timeout(TRIAL_MAX, passed).await {
         Ok(passed) => passed,

@@ -9,7 +9,7 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     with: {
         "outstation:modbus/client.device": super::offered::Nothing,
-        "outstation:gpio/lines.input": super::offered::Nothing,
-        "outstation:gpio/lines.output": super::offered::Nothing,
+        "outstation:gpio/lines.input": crate::device::gpio::Input,
+        "outstation:gpio/lines.output": crate::device::gpio::Output,
     },
 });

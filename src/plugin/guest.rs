@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{debug, error, info, trace, warn};
+use wasmtime::component::ResourceTable;
 use wasmtime::{ResourceLimiter, Result};
 
 use super::bindings::outstation::host::state::Error as StateError;
 use super::bindings::outstation::host::{clock as clock_import, config, log, state};
 use super::bindings::outstation::types::types;
 use super::failure::one_line;
-use super::spec::{SourceSpec, StateStore};
+use super::spec::{Devices, SourceSpec, StateStore, Trial};
 use super::ticker::Meter;
+use crate::config::GpioGrant;
+use crate::device::gpio::{Lines, Wakeups};
 use crate::device::system::Statistics;
 use crate::os::clock;
 
@@ -42,6 +45,15 @@ pub struct Guest {
     document: String,
     /// Taken by the system interface; `None` where nothing is to be read.
     pub(super) statistics: Option<Statistics>,
+    /// `None` where none may be opened.
+    pub(super) lines: Option<Lines>,
+    pub(super) gpio: GpioGrant,
+    /// Lines of this instance that have edges.
+    pub(super) wakeups: Wakeups,
+    /// What the guest has opened.
+    pub(super) table: ResourceTable,
+    /// While it is on, nothing is driven or written.
+    pub(super) trial: Trial,
     /// What the present call is charged.
     pub(super) meter: Arc<Meter>,
     memory: Memory,
@@ -73,18 +85,28 @@ struct State {
 }
 
 impl Guest {
-    /// For a source. `statistics` and the source's state are left out where a component is only looked at.
-    pub(super) fn new(spec: &SourceSpec, statistics: Option<Statistics>, live: bool) -> Self {
+    /// For a source. Devices and the source's state are left out where a component is only looked at.
+    pub(super) fn new(spec: &SourceSpec, devices: &Devices, live: bool) -> Self {
         Self {
             name: spec.name.clone(),
             document: spec.config_json.clone(),
-            statistics: statistics.filter(|_| live && spec.grants.system),
+            statistics: (live && spec.grants.system).then(|| devices.statistics.clone()),
+            lines: live.then(|| devices.lines.clone()),
+            gpio: spec.grants.gpio.clone(),
+            wakeups: Wakeups::default(),
+            table: ResourceTable::new(),
+            trial: spec.trial.clone(),
             meter: Arc::new(Meter::default()),
             memory: Memory { limit: spec.limits.memory, bytes: 0, refused: false, table_elements: 0 },
             log: LogGate::default(),
             state: State { store: spec.state.clone().filter(|_| live), values: None, bytes: 0 },
             refused: 0,
         }
+    }
+
+    /// The source's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The linear memory that it has.

@@ -127,6 +127,12 @@ impl Instance {
         })
     }
 
+    /// A line of it that has edges: the instance wants to be run with [`Trigger::Gpio`]. Cancel safe.
+    pub fn woken(&self) -> impl Future<Output = String> + use<> {
+        let wakeups = self.guest.store.data().wakeups.clone();
+        async move { wakeups.next().await.to_string() }
+    }
+
     /// Lets it write what it wants to keep, and ends it.
     pub async fn stop(mut self) {
         self.guest.stop().await;
@@ -147,7 +153,7 @@ impl Live {
     /// Instantiates. With `live` it gets what its source is granted, else it is only looked at and sees nothing.
     pub(super) async fn new(plugin: &Plugin, spec: &SourceSpec, live: bool) -> Result<Self, Failure> {
         let shared = plugin.shared();
-        let guest = Guest::new(spec, Some(shared.statistics().clone()), live);
+        let guest = Guest::new(spec, shared.devices(), live);
         let meter = std::sync::Arc::clone(&guest.meter);
         let mut store = Store::new(shared.engine(), guest);
         store.limiter(|guest| guest);

@@ -24,6 +24,7 @@ mod failure;
 mod grants;
 mod guest;
 mod instance;
+mod lines;
 mod offered;
 mod signature;
 mod spec;
@@ -48,12 +49,14 @@ pub use failure::{Failure, LoadError};
 pub use grants::{Grants, MissingGrant};
 pub use instance::{Instance, Outcome, Problem, Trigger};
 pub use signature::Trust;
-pub use spec::{SourceSpec, StateFuture, StateStore};
+pub use spec::{SourceSpec, StateFuture, StateStore, Trial};
 
+use crate::device::gpio::Lines;
 use crate::device::system::Statistics;
 use cache::{Cache, Key};
 use guest::Guest;
 use instance::Live;
+use spec::Devices;
 use ticker::Ticker;
 
 /// A larger file is no plugin.
@@ -92,7 +95,7 @@ struct Shared {
     /// Plugins that somebody holds. Locked while one is compiled: one at a time.
     loaded: Mutex<HashMap<Key, Weak<Loaded>>>,
     /// The first sample of CPU usage was taken when the host was made.
-    statistics: Statistics,
+    devices: Devices,
 }
 
 /// A component that is ready to be instantiated. A clone is the same one.
@@ -133,7 +136,7 @@ impl Host {
             linker,
             ticker,
             loaded: Mutex::new(HashMap::new()),
-            statistics: Statistics::new(),
+            devices: Devices { statistics: Statistics::new(), lines: Lines::default() },
         })))
     }
 
@@ -248,8 +251,8 @@ impl Shared {
         &self.ticker
     }
 
-    const fn statistics(&self) -> &Statistics {
-        &self.statistics
+    const fn devices(&self) -> &Devices {
+        &self.devices
     }
 }
 

@@ -1,10 +1,9 @@
-//! What the host offers to plugins that are granted it: system statistics; Modbus lines and digital lines are named,
-//! so that components that use them can be checked and described, and refuse to open.
+//! What the host offers to plugins that are granted it: system statistics; Modbus lines are named, so that components
+//! that use them can be checked and described, and refuse to open. Digital lines: [`super::lines`].
 
 use wasmtime::Result;
 use wasmtime::component::Resource;
 
-use super::bindings::outstation::gpio::lines as gpio;
 use super::bindings::outstation::modbus::client as modbus;
 use super::bindings::outstation::sys::stats;
 use super::guest::Guest;
@@ -121,72 +120,6 @@ impl modbus::HostDevice for Guest {
 
     async fn drop(&mut self, device: Resource<Nothing>) -> Result<()> {
         none(&device)
-    }
-}
-
-impl gpio::Host for Guest {
-    async fn open_input(
-        &mut self,
-        _line: String,
-        _: gpio::InputOptions,
-    ) -> Result<Result<Resource<Nothing>, gpio::Error>> {
-        self.count_refused();
-        Ok(Err(gpio::Error::NotAllowed))
-    }
-
-    async fn open_output(
-        &mut self,
-        _line: String,
-        _: gpio::OutputOptions,
-    ) -> Result<Result<Resource<Nothing>, gpio::Error>> {
-        self.count_refused();
-        Ok(Err(gpio::Error::NotAllowed))
-    }
-}
-
-impl gpio::HostInput for Guest {
-    async fn read(&mut self, line: Resource<Nothing>) -> Result<Result<gpio::Level, gpio::Error>> {
-        none(&line)
-    }
-
-    async fn watch(
-        &mut self,
-        line: Resource<Nothing>,
-        _rising: bool,
-        _falling: bool,
-        _debounce: u64,
-    ) -> Result<Result<(), gpio::Error>> {
-        none(&line)
-    }
-
-    async fn take_edges(&mut self, line: Resource<Nothing>, _max: u32) -> Result<gpio::EdgeBatch> {
-        none(&line)
-    }
-
-    async fn count(&mut self, line: Resource<Nothing>) -> Result<(u64, u64)> {
-        none(&line)
-    }
-
-    async fn drop(&mut self, line: Resource<Nothing>) -> Result<()> {
-        none(&line)
-    }
-}
-
-impl gpio::HostOutput for Guest {
-    async fn set(&mut self, line: Resource<Nothing>, _: gpio::Level) -> Result<Result<(), gpio::Error>> {
-        none(&line)
-    }
-
-    async fn get(&mut self, line: Resource<Nothing>) -> Result<Result<gpio::Level, gpio::Error>> {
-        none(&line)
-    }
-
-    async fn pulse(&mut self, line: Resource<Nothing>, _: gpio::Level, _width: u64) -> Result<Result<(), gpio::Error>> {
-        none(&line)
-    }
-
-    async fn drop(&mut self, line: Resource<Nothing>) -> Result<()> {
-        none(&line)
     }
 }
 

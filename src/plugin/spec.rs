@@ -4,9 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Grants;
 use crate::config::{self, Limits};
+use crate::device::gpio::Lines;
+use crate::device::system::Statistics;
 
 /// The answer of a [`StateStore`]; an error says why it cannot be reached.
 pub type StateFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
@@ -17,6 +20,37 @@ pub trait StateStore: Send + Sync {
     fn load(&self) -> StateFuture<'_, Vec<(String, Vec<u8>)>>;
     /// Sets a value, or deletes it where it is `None`. Durable with the next `sync`.
     fn write(&self, key: &str, value: Option<&[u8]>) -> StateFuture<'_, ()>;
+}
+
+/// What the host has to lend to those that are granted it. A clone is the same devices.
+#[derive(Clone)]
+pub struct Devices {
+    /// Of the machine.
+    pub statistics: Statistics,
+    /// Digital lines.
+    pub lines: Lines,
+}
+
+/// Whether an instance is on trial beside the one that works: while it is, it drives and writes nothing. A clone is
+/// the same trial.
+#[derive(Clone, Debug, Default)]
+pub struct Trial(Arc<AtomicBool>);
+
+impl Trial {
+    /// It is on.
+    pub fn begin() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Whether it is on.
+    pub fn holds(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// It has been passed.
+    pub fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// A source, as far as its plugin is concerned.
@@ -32,6 +66,8 @@ pub struct SourceSpec {
     pub limits: Limits,
     /// Its durable values; without it they are unavailable.
     pub state: Option<Arc<dyn StateStore>>,
+    /// On as long as another instance works for the source.
+    pub trial: Trial,
 }
 
 impl SourceSpec {
@@ -43,7 +79,15 @@ impl SourceSpec {
             grants: source.allow.clone(),
             limits: source.limits.clone(),
             state: None,
+            trial: Trial::default(),
         }
+    }
+
+    /// For an instance beside the one that works.
+    #[must_use]
+    pub fn on_trial(mut self) -> Self {
+        self.trial = Trial::begin();
+        self
     }
 
     /// With a store for its values.

@@ -100,6 +100,7 @@ fn spec() -> SourceSpec {
         grants: Grants::default(),
         limits: Limits { memory: 4 << 20, time: Duration::from_millis(300) },
         state: None,
+        trial: Trial::default(),
     }
 }
 

@@ -22,7 +22,14 @@ async fn plugin() -> Plugin {
 fn granted(config_json: &str) -> SourceSpec {
     let limits = Limits { memory: 64 << 20, time: Duration::from_secs(2) };
     let grants = Grants { system: true, ..Grants::default() };
-    SourceSpec { name: "host".into(), config_json: config_json.into(), grants, limits, state: None }
+    SourceSpec {
+        name: "host".into(),
+        config_json: config_json.into(),
+        grants,
+        limits,
+        state: None,
+        trial: Default::default(),
+    }
 }
 
 async fn values(config_json: &str) -> (BTreeMap<String, Value>, Vec<Point>) {
