@@ -15,6 +15,7 @@
 mod bad_input;
 mod contract;
 mod crash;
+mod faults;
 mod full;
 mod harness;
 mod isolation;

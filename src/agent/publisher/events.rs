@@ -95,6 +95,10 @@ impl Publisher {
             return;
         }
         if !reason.is_error() {
+            if self.session.takes_puback_for_qos_2() {
+                let broker = self.status.borrow().broker.clone().unwrap_or_default();
+                self.quirks.puback_to_qos_2(&broker);
+            }
             self.delivered(id);
             return;
         }

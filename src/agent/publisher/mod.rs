@@ -17,6 +17,7 @@ mod doubt;
 mod events;
 mod link;
 mod options;
+mod quirks;
 mod side;
 mod window;
 
@@ -41,6 +42,7 @@ use crate::status::{self, LinkState};
 
 use brokers::Brokers;
 use doubt::Doubt;
+use quirks::Quirks;
 use side::Side;
 use window::Window;
 
@@ -117,6 +119,8 @@ pub struct Publisher {
     clean: bool,
     /// Whose the session is; see [`Publisher::owner_of_session`].
     owner: Option<String>,
+    /// What was said of the broker.
+    quirks: Quirks,
 }
 
 /// How a connection ended.
@@ -155,6 +159,7 @@ impl Publisher {
             metas_changed: false,
             clean: false,
             owner: None,
+            quirks: Quirks::default(),
             setup,
             log,
             metas: metas.watch(),
@@ -249,6 +254,7 @@ impl Publisher {
         match dialled {
             Ok((connection, connected)) => {
                 self.brokers.connected();
+                self.quirks.connected(&url.to_string(), &self.setup, &options, &connected);
                 let began = clock::now();
                 let end = self.serve(connection, &connected, &url, version, stop).await;
                 self.session.disconnected();

@@ -109,6 +109,8 @@ pub struct Session {
     aliases_in: alias::Incoming,
     requests: Vec<Request>,
     timers: Timers,
+    /// A PUBACK has answered QoS 2 on this connection.
+    puback_for_qos_2: bool,
 }
 
 /// What CONNECT said, as far as it matters later.
@@ -179,6 +181,7 @@ impl Session {
             aliases_in: alias::Incoming::default(),
             requests: Vec::new(),
             timers: Timers::default(),
+            puback_for_qos_2: false,
         }
     }
 
@@ -264,6 +267,7 @@ impl Session {
         self.aliases_out.reset(0);
         self.aliases_in.reset(0);
         self.requests.clear();
+        self.puback_for_qos_2 = false;
         self.incoming.disconnected();
         self.window.disconnected(|id| KEPT_IDS.contains(&id.value()));
     }
@@ -286,6 +290,12 @@ impl Session {
     /// What the server granted on this connection.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// On this connection the server has answered a QoS 2 message with PUBACK, as if it were QoS 1: nothing then tells
+    /// it a message that is sent again from a new one (F-27).
+    pub fn takes_puback_for_qos_2(&self) -> bool {
+        self.puback_for_qos_2
     }
 
     /// How many outgoing exchanges of QoS 1 and 2 are not over.

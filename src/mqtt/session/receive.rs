@@ -8,7 +8,7 @@ use crate::mqtt::packet::{
 };
 
 use super::incoming::{Arrival, Release};
-use super::window::State;
+use super::window::{Slot, State};
 use super::{
     CONTROL_MAX, Connected, EVENTS_MAX, Event, Limits, Message, Phase, ProtocolError, RECEIVE_MAXIMUM_V311, Refused,
     Session,
@@ -287,8 +287,9 @@ impl Session {
 
     /// PUBACK of any reason ends the exchange [MQTT-4.4.0-2]; some servers answer QoS 2 with it (F-27).
     fn puback(&mut self, ack: Ack<'_>) {
-        let is_open = self.window.find(ack.id).is_some_and(|slot| matches!(slot.state, State::Again | State::Sent));
-        if is_open {
+        let slot = self.window.find(ack.id).filter(|slot| matches!(slot.state, State::Again | State::Sent));
+        if let Some(&Slot { qos, .. }) = slot {
+            self.puback_for_qos_2 |= qos == QoS::ExactlyOnce;
             self.window.remove(ack.id);
             self.acknowledged(ack);
         }

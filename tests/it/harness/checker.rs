@@ -132,7 +132,9 @@ async fn follow(client: AsyncClient, mut events: EventLoop, seen: Arc<watch::Sen
                 }
             }
             Ok(Event::Incoming(Packet::SubAck(_))) => seen.send_modify(|seen| seen.subscribed += 1),
-            Ok(Event::Incoming(Packet::Publish(publish))) => seen.send_modify(|seen| seen.enter(publish)),
+            Ok(Event::Incoming(Packet::Publish(publish))) => {
+                seen.send_modify(|seen| seen.enter(Message::from(publish)))
+            }
             Ok(_) => {}
             // The broker is away: the next poll dials again.
             Err(_) => {
@@ -143,8 +145,8 @@ async fn follow(client: AsyncClient, mut events: EventLoop, seen: Arc<watch::Sen
 }
 
 impl Seen {
-    fn enter(&mut self, publish: Publish) {
-        let message = Message::from(publish);
+    /// Takes note of a message.
+    pub fn enter(&mut self, message: Message) {
         self.ledger.enter(&message.payload, &message.json);
         self.messages.push(message);
     }

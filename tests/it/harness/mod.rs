@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod checker;
+pub mod fault;
 pub mod gate;
 pub mod ledger;
 pub mod log;
