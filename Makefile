@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup plugins agent build run test test-long bench fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers plugins agent build run test test-long bench fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -18,6 +18,9 @@ help: ## what there is
 
 setup: ## install what is missing (as root; otherwise print it and exit 1)
 	@packaging/setup
+
+brokers: setup ## install the brokers that only the tests need, as far as they can be had
+	@packaging/setup-brokers
 
 build: setup plugins agent ## target/release/outstation and target/plugins/*.wasm
 
@@ -32,14 +35,14 @@ agent: ## target/release/outstation alone
 run: build ## build, start a broker if none answers, run the agent on agent.toml
 	@exec packaging/run-demo
 
-test: setup plugins ## everything that fits in ten minutes
+test: setup brokers plugins ## everything that fits in ten minutes
 	@echo '== tests: the agent, its documentation, the house'
 	cargo test $(LOCKED)
 	@echo '== tests: the plugins, natively'
 	cargo test $(LOCKED) $(PLUGINS) --workspace
 	@echo '== tests: passed'
 
-test-long: setup plugins ## a hundred times the sessions, ten times the crashes, more properties; before a release
+test-long: setup brokers plugins ## a hundred times the sessions, ten times the crashes, more properties; before a release
 	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS and PROPTEST_CASES say how much'
 	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-300000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
