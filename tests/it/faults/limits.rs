@@ -194,13 +194,13 @@ async fn a_connack_does_not_reset_the_pauses() {
     .await;
     let site = Site::new(
         &format!(
-            "[agent]\nid = \"press-7\"\n\n[mqtt]\nurl = \"{}\"\nreconnect = {{ min = \"1ms\", max = \"1h\" }}\n\n{STEADY}",
+            "[agent]\nid = \"press-7\"\n\n[mqtt]\nurl = \"{}\"\nreconnect = {{ min = \"10ms\", max = \"1h\" }}\n\n{STEADY}",
             fault.url()
         ),
         &["steady"],
     );
     let agent = site.start();
-    // 1 + 2 + 4 .. ms, half of it on average: after 14 of them seconds have to pass, without doubling thousands.
+    // 10 + 20 + 40 .. ms, half of it on average: after ten of them seconds pass; without doubling there were hundreds.
     fault.wait_connections(2).await;
     pass(Duration::from_secs(4)).await;
     assert!((2..=40).contains(&fault.connections()), "{} connections in 4 s", fault.connections());
