@@ -133,7 +133,7 @@ async fn follow(client: AsyncClient, mut events: EventLoop, seen: Arc<watch::Sen
             }
             Ok(Event::Incoming(Packet::SubAck(_))) => seen.send_modify(|seen| seen.subscribed += 1),
             Ok(Event::Incoming(Packet::Publish(publish))) => {
-                seen.send_modify(|seen| seen.enter(Message::from(publish)))
+                seen.send_modify(|seen| seen.enter(Message::from(publish)));
             }
             Ok(_) => {}
             // The broker is away: the next poll dials again.
