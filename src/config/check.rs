@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::{AddressRange, GpioLine};
+use registers::AddressRange;
+
+use super::address::GpioLine;
 use super::context::{Context, KeyPath, Spot};
 use super::forms::{self, Fault};
 use super::schema::{Default, Key, Kind};

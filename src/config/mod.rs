@@ -29,11 +29,12 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use address::{AddressRange, GpioLine, Table};
+pub use address::GpioLine;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use json_schema::json_schema;
 pub use listing::{Shown, listing_json, render_listing};
 pub use origins::Origins;
+pub use registers::{AddressRange, Table};
 pub use render::{Colour, render, render_all, summary, to_json};
 pub use settings::{
     Agent, Allow, Buffer, Bus, Engine, Format, GpioGrant, Limits, LogLevel, ModbusGrant, Mqtt, MqttVersion, Ranges,

@@ -9,7 +9,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{AddressRange, GpioLine};
+use registers::AddressRange;
+
+use super::address::GpioLine;
 use super::check::{Checked, Take};
 use super::files::is_secret_key;
 use super::listing::HIDDEN;
