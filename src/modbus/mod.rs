@@ -2,7 +2,7 @@
 //! taken apart until what is bad stands alone.
 //!
 //! ```text
-//!  wanted reads ─▶ Planner::round ─▶ next ─▶ (the bus asks) ─▶ answered ─┬─▶ next ..
+//!  wanted reads ─▶ Planner::round ─▶ ask ──▶ (the bus asks) ─▶ answered ─┬─▶ ask  ..
 //!                                     ▲                                  │
 //!                                     └── the halves of what was refused ┘        ─▶ finish: an answer for each wanted
 //! ```

@@ -59,7 +59,7 @@ impl<E: Clone> Round<E> {
     }
 
     /// What to ask the device for now; `None` when the round is over. The same again until it is answered.
-    pub fn next(&mut self) -> Option<Read> {
+    pub fn ask(&mut self) -> Option<Read> {
         while self.asked.is_none() {
             let ask = self.waiting.pop_front()?;
             self.asked = Some(ask).filter(|ask| self.is_needed(ask));
@@ -67,7 +67,7 @@ impl<E: Clone> Round<E> {
         self.asked.as_ref().map(|ask| ask.read)
     }
 
-    /// What came of the read that [`Round::next`] gave. Data that is not as long as it was asked for is a refusal.
+    /// What came of the read that [`Round::ask`] gave. Data that is not as long as it was asked for is a refusal.
     pub fn answered(&mut self, planner: &mut Planner, answer: Answer<E>, now: Duration) {
         let Some(ask) = self.asked.take() else { return };
         match answer {

@@ -26,7 +26,7 @@ fn content(table: Table, address: u16) -> u16 {
 fn data(read: Read) -> Data {
     let addresses = (read.first..=u16::MAX).take(usize::from(read.count));
     if read.table.is_bits() {
-        Data::Bits(addresses.map(|address| content(read.table, address) % 3 == 0).collect())
+        Data::Bits(addresses.map(|address| content(read.table, address).is_multiple_of(3)).collect())
     } else {
         Data::Registers(addresses.map(|address| content(read.table, address)).collect())
     }
@@ -57,7 +57,7 @@ impl Device {
         self.asked.clear();
         self.refused = 0;
         let mut round = planner.round(wanted.to_vec(), limits, now);
-        while let Some(read) = round.next() {
+        while let Some(read) = round.ask() {
             let answer = self.answer(read);
             round.answered(planner, answer, now);
         }
@@ -172,12 +172,12 @@ fn f31_after_a_time_out_nothing_more_is_asked() {
     let wanted = [holding(0, 1), holding(10, 1), holding(20, 1)];
     let mut planner = Planner::default();
     let mut round = planner.round(wanted.to_vec(), LIMITS, at(0));
-    let first = round.next().expect("a read");
+    let first = round.ask().expect("a read");
     round.answered(&mut planner, Answer::Data(data(first)), at(0));
-    assert_eq!(round.next(), Some(wanted[1]));
-    assert_eq!(round.next(), Some(wanted[1]), "the same until it is answered");
+    assert_eq!(round.ask(), Some(wanted[1]));
+    assert_eq!(round.ask(), Some(wanted[1]), "the same until it is answered");
     round.answered(&mut planner, Answer::Failed("timeout"), at(0));
-    assert_eq!(round.next(), None);
+    assert_eq!(round.ask(), None);
     assert_eq!(round.finish(), [Answer::Data(data(wanted[0])), Answer::Failed("timeout"), Answer::Failed("timeout")]);
     assert_eq!(planner, Planner::default(), "nothing is learnt from a time-out");
 }
@@ -189,7 +189,7 @@ fn exceptions_that_say_nothing_of_a_register_are_not_learnt() {
         let mut planner = Planner::default();
         let mut round = planner.round::<()>(wanted.to_vec(), LIMITS, at(0));
         let mut count = 0;
-        while round.next().is_some() {
+        while round.ask().is_some() {
             count += 1;
             round.answered(&mut planner, Answer::Exception(code), at(0));
         }
