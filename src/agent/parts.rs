@@ -17,6 +17,7 @@ use super::source::{Orders, Source};
 use super::start::Surroundings;
 use crate::config::{self, Settings};
 use crate::control::{Feed, TAILS_MAX, Tail};
+use crate::device::modbus::Buses;
 use crate::os::places::{self, Stamp};
 use crate::plugin::Host;
 use crate::status;
@@ -48,6 +49,8 @@ struct RunningPublisher {
 pub struct Parts {
     log: Log,
     metas: MetaList,
+    /// Of the host that the sources run on.
+    buses: Buses,
     feed: Feed,
     sources: BTreeMap<String, RunningSource>,
     publisher: Option<RunningPublisher>,
@@ -78,7 +81,14 @@ impl std::fmt::Display for Changes {
 impl Parts {
     /// Nothing runs yet.
     pub fn new(log: Log) -> Self {
-        Self { log, metas: MetaList::new(), feed: Feed::new(), sources: BTreeMap::new(), publisher: None }
+        Self {
+            log,
+            metas: MetaList::new(),
+            buses: Buses::new(),
+            feed: Feed::new(),
+            sources: BTreeMap::new(),
+            publisher: None,
+        }
     }
 
     /// Starts what `new` wants and does not run, ends what it does not want, replaces what it wants otherwise.
@@ -104,6 +114,12 @@ impl Parts {
         }
         let replaced: Vec<_> = ending.iter().filter(|name| new.sources.contains_key(*name)).cloned().collect();
         self.end_sources(&ending).await;
+        if !same_host {
+            // Its ports have to be free for those of the new host.
+            self.buses.apply(&BTreeMap::new()).await;
+        }
+        self.buses = host.buses().clone();
+        self.buses.apply(&new.buses).await;
         for (name, settings) in &new.sources {
             if !self.sources.contains_key(name) {
                 if replaced.contains(name) {
@@ -214,6 +230,7 @@ impl Parts {
     pub async fn end(&mut self, at_once: impl Future<Output = ()>) {
         let names: Vec<_> = self.sources.keys().cloned().collect();
         self.end_sources(&names).await;
+        self.buses.apply(&BTreeMap::new()).await;
         self.feed.close();
         tokio::select! {
             () = self.end_publisher(Stop::End, publisher::END_MAX) => {}
@@ -238,6 +255,11 @@ impl Parts {
     /// How the sources are, in order of name.
     pub fn source_status(&self) -> Vec<status::Source> {
         self.sources.values().map(|source| source.status.borrow().clone()).collect()
+    }
+
+    /// How the buses are, in order of name.
+    pub fn bus_status(&self) -> Vec<status::Bus> {
+        self.buses.status()
     }
 
     /// How the publisher is.

@@ -163,6 +163,7 @@ impl Running {
                 delivered: stats.delivered,
             },
             sources: self.parts.source_status(),
+            buses: self.parts.bus_status(),
         }
     }
 }

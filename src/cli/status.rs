@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::{Color, ask, result};
 use crate::control::{Answer, Question};
-use crate::status::{LinkState, SourceState, Status};
+use crate::status::{Bus, BusState, LinkState, SourceState, Status};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -94,6 +94,9 @@ fn page(status: &Status) -> String {
     for error in &status.config.errors {
         let _ = writeln!(out, "config   not used: {error}");
     }
+    for bus in &status.buses {
+        out += &self::bus(bus);
+    }
     for source in &status.sources {
         let state = match source.state {
             SourceState::Running => "running",
@@ -116,6 +119,29 @@ fn page(status: &Status) -> String {
         if let Some(error) = source.last_error.as_ref().filter(|_| source.state != SourceState::Running) {
             let _ = writeln!(out, "         {error}");
         }
+    }
+    out
+}
+
+fn bus(bus: &Bus) -> String {
+    let state = match bus.state {
+        BusState::Idle => "not asked yet",
+        BusState::Connecting => "connecting",
+        BusState::Connected => "connected",
+        BusState::Waiting => "can't be reached",
+    };
+    let mut out = format!(
+        "bus      {} ({}) {state}, {} requests, {} timeouts, {} exceptions, {} errors\n",
+        bus.name, bus.url, bus.requests, bus.timeouts, bus.exceptions, bus.errors
+    );
+    if !bus.units_aside.is_empty() {
+        let units: Vec<_> = bus.units_aside.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "         do not answer, and are asked less often: units {}", units.join(" "));
+    }
+    if let Some(error) =
+        bus.last_error.as_ref().filter(|_| bus.state != BusState::Connected || !bus.units_aside.is_empty())
+    {
+        let _ = writeln!(out, "         {error}");
     }
     out
 }
@@ -184,12 +210,26 @@ mod tests {
                 last_error: Some("trapped: unreachable".into()),
                 ..Source::default()
             }],
+            buses: vec![Bus {
+                name: "boiler".into(),
+                url: "tcp://10.0.0.5:502".into(),
+                state: BusState::Connected,
+                requests: 120,
+                timeouts: 2,
+                errors: 2,
+                units_aside: vec![17],
+                last_error: Some("unit 17: no answer in time".into()),
+                ..Bus::default()
+            }],
         };
         insta::assert_snapshot!(page(&status), @r"
         agent    press-7, outstation 0.1.0, up 2 h 3 min, boot 17 of store 9f3ac1d2
         broker   mqtt://127.0.0.1:1883 not connected since 2026-11-22T17:00:00.000000Z
                  refused
         buffer   51 messages, 68 KiB of 512 MiB, 0 dropped
+        bus      boiler (tcp://10.0.0.5:502) connected, 120 requests, 2 timeouts, 0 exceptions, 2 errors
+                 do not answer, and are asked less often: units 17
+                 unit 17: no answer in time
         source   host (system) failed, 0 polls, 0 missed, 0 readings, 0 errors, 0 restarts, 0 B
                  trapped: unreachable
         ");

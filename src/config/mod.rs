@@ -11,6 +11,7 @@ mod devices;
 mod diagnostic;
 mod files;
 mod forms;
+mod grant;
 mod json_schema;
 mod listing;
 mod origins;

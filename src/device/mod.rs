@@ -2,4 +2,5 @@
 //! else: no module here knows another, the spool, or the broker.
 
 pub mod gpio;
+pub mod modbus;
 pub mod system;

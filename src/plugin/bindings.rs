@@ -8,7 +8,7 @@ wasmtime::component::bindgen!({
     imports: { default: async | trappable },
     exports: { default: async },
     with: {
-        "outstation:modbus/client.device": super::offered::Nothing,
+        "outstation:modbus/client.device": super::modbus::Device,
         "outstation:gpio/lines.input": crate::device::gpio::Input,
         "outstation:gpio/lines.output": crate::device::gpio::Output,
     },

@@ -18,8 +18,9 @@ use super::bindings::outstation::types::types;
 use super::failure::one_line;
 use super::spec::{Devices, SourceSpec, StateStore, Trial};
 use super::ticker::Meter;
-use crate::config::GpioGrant;
+use crate::config::{GpioGrant, ModbusGrant};
 use crate::device::gpio::{Lines, Wakeups};
+use crate::device::modbus::Buses;
 use crate::device::system::Statistics;
 use crate::os::clock;
 
@@ -29,6 +30,8 @@ const TABLE_ELEMENTS_MAX: usize = 1 << 18;
 const INSTANCES_MAX: usize = 128;
 const TABLES_MAX: usize = 128;
 const MEMORIES_MAX: usize = 64;
+/// How long one call may wait for devices; what is not answered then is busy. Less than a call may last.
+const DEVICE_TIME_MAX: Duration = Duration::from_secs(50);
 /// Lines that a source may log in a second.
 const LOG_LINES_MAX: u32 = 20;
 /// Bytes of a line.
@@ -48,6 +51,9 @@ pub struct Guest {
     /// `None` where none may be opened.
     pub(super) lines: Option<Lines>,
     pub(super) gpio: GpioGrant,
+    /// `None` where none may be opened.
+    pub(super) buses: Option<Buses>,
+    pub(super) modbus: BTreeMap<String, ModbusGrant>,
     /// Lines of this instance that have edges.
     pub(super) wakeups: Wakeups,
     /// What the guest has opened.
@@ -56,6 +62,8 @@ pub struct Guest {
     pub(super) trial: Trial,
     /// What the present call is charged.
     pub(super) meter: Arc<Meter>,
+    /// When the present call began.
+    pub(super) began: Duration,
     memory: Memory,
     log: LogGate,
     state: State,
@@ -93,10 +101,13 @@ impl Guest {
             statistics: (live && spec.grants.system).then(|| devices.statistics.clone()),
             lines: live.then(|| devices.lines.clone()),
             gpio: spec.grants.gpio.clone(),
+            buses: live.then(|| devices.buses.clone()),
+            modbus: spec.grants.modbus.clone(),
             wakeups: Wakeups::default(),
             table: ResourceTable::new(),
             trial: spec.trial.clone(),
             meter: Arc::new(Meter::default()),
+            began: clock::now(),
             memory: Memory { limit: spec.limits.memory, bytes: 0, refused: false, table_elements: 0 },
             log: LogGate::default(),
             state: State { store: spec.state.clone().filter(|_| live), values: None, bytes: 0 },
@@ -107,6 +118,11 @@ impl Guest {
     /// The source's name.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How long the present call may still wait for a device.
+    pub(super) fn device_time(&self) -> Duration {
+        DEVICE_TIME_MAX.saturating_sub(clock::now().saturating_sub(self.began))
     }
 
     /// The linear memory that it has.

@@ -13,6 +13,7 @@ use super::failure::shown;
 use super::guest::Guest;
 use super::spec::SourceSpec;
 use super::{Failure, Plugin};
+use crate::os::clock;
 use crate::reading::{Reading, Timestamp};
 
 /// How long a call may last in all, its waiting for devices included. Every device gives up long before.
@@ -244,6 +245,7 @@ impl Live {
         let limit = limit(self.time);
         let meter = std::sync::Arc::clone(&self.store.data().meter);
         meter.begin(limit.own);
+        self.store.data_mut().began = clock::now();
         self.store.set_epoch_deadline(1);
         let future = call(&self.bindings, &mut self.store);
         match timed(self.plugin.shared().ticker().run(&meter, future), limit.all).await {

@@ -25,6 +25,7 @@ mod grants;
 mod guest;
 mod instance;
 mod lines;
+mod modbus;
 mod offered;
 mod signature;
 mod spec;
@@ -52,6 +53,7 @@ pub use signature::Trust;
 pub use spec::{SourceSpec, StateFuture, StateStore, Trial};
 
 use crate::device::gpio::Lines;
+use crate::device::modbus::Buses;
 use crate::device::system::Statistics;
 use cache::{Cache, Key};
 use guest::Guest;
@@ -136,8 +138,13 @@ impl Host {
             linker,
             ticker,
             loaded: Mutex::new(HashMap::new()),
-            devices: Devices { statistics: Statistics::new(), lines: Lines::default() },
+            devices: Devices { statistics: Statistics::new(), lines: Lines::default(), buses: Buses::new() },
         })))
+    }
+
+    /// The Modbus lines that it lends to plugins; none before they are told to be there.
+    pub fn buses(&self) -> &Buses {
+        &self.0.devices.buses
     }
 
     /// Loads a plugin's file: from the cache, where it was compiled before, else a child process compiles it first.

@@ -1,16 +1,11 @@
-//! What the host offers to plugins that are granted it: system statistics; Modbus lines are named, so that components
-//! that use them can be checked and described, and refuse to open. Digital lines: [`super::lines`].
+//! What the host offers to plugins that are granted it: system statistics. Modbus lines: [`super::modbus`]; digital lines:
+//! [`super::lines`].
 
 use wasmtime::Result;
-use wasmtime::component::Resource;
 
-use super::bindings::outstation::modbus::client as modbus;
 use super::bindings::outstation::sys::stats;
 use super::guest::Guest;
 use crate::device::system::Statistics;
-
-/// A resource of which none is ever made.
-pub enum Nothing {}
 
 impl stats::Host for Guest {
     async fn cpus(&mut self) -> Result<Vec<stats::Cpu>> {
@@ -71,59 +66,4 @@ impl stats::Host for Guest {
         let uptime = self.statistics.as_ref().and_then(Statistics::uptime);
         Ok(uptime.map(|uptime| u64::try_from(uptime.as_nanos()).unwrap_or(u64::MAX)))
     }
-}
-
-impl modbus::Host for Guest {
-    async fn open(&mut self, _bus: String, _unit: u8) -> Result<Result<Resource<Nothing>, modbus::Error>> {
-        self.count_refused();
-        Ok(Err(modbus::Error::Denied))
-    }
-}
-
-impl modbus::HostDevice for Guest {
-    async fn read(
-        &mut self,
-        device: Resource<Nothing>,
-        _: modbus::Read,
-    ) -> Result<Result<modbus::Data, modbus::Error>> {
-        none(&device)
-    }
-
-    async fn read_many(
-        &mut self,
-        device: Resource<Nothing>,
-        _: Vec<modbus::Read>,
-    ) -> Result<Vec<Result<modbus::Data, modbus::Error>>> {
-        none(&device)
-    }
-
-    async fn write(&mut self, device: Resource<Nothing>, _: modbus::Write) -> Result<Result<(), modbus::Error>> {
-        none(&device)
-    }
-
-    async fn write_back(
-        &mut self,
-        device: Resource<Nothing>,
-        _: modbus::Write,
-        _verify: bool,
-    ) -> Result<Result<modbus::Written, modbus::Error>> {
-        none(&device)
-    }
-
-    async fn set_timeout(&mut self, device: Resource<Nothing>, _: u64) -> Result<()> {
-        none(&device)
-    }
-
-    async fn stats(&mut self, device: Resource<Nothing>) -> Result<modbus::LinkStats> {
-        none(&device)
-    }
-
-    async fn drop(&mut self, device: Resource<Nothing>) -> Result<()> {
-        none(&device)
-    }
-}
-
-/// Nobody can hold a handle to what was never made; wasmtime has refused the call before it comes here.
-fn none<T>(_: &Resource<Nothing>) -> Result<T> {
-    Err(wasmtime::Error::msg("no such resource"))
 }

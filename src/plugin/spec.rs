@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Grants;
 use crate::config::{self, Limits};
 use crate::device::gpio::Lines;
+use crate::device::modbus::Buses;
 use crate::device::system::Statistics;
 
 /// The answer of a [`StateStore`]; an error says why it cannot be reached.
@@ -29,6 +30,8 @@ pub struct Devices {
     pub statistics: Statistics,
     /// Digital lines.
     pub lines: Lines,
+    /// Modbus lines.
+    pub buses: Buses,
 }
 
 /// Whether an instance is on trial beside the one that works: while it is, it drives and writes nothing. A clone is

@@ -25,6 +25,9 @@ pub struct Status {
     pub buffer: Buffer,
     /// In order of name.
     pub sources: Vec<Source>,
+    /// In order of name.
+    #[serde(default)]
+    pub buses: Vec<Bus>,
 }
 
 /// The configuration.
@@ -139,4 +142,44 @@ pub struct Source {
     pub last_error: Option<String>,
     /// Linear memory of the plugin.
     pub memory_bytes: u64,
+}
+
+/// How far the way to a bus stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BusState {
+    /// Nobody has asked anything.
+    #[default]
+    Idle,
+    /// It is being reached for.
+    Connecting,
+    /// There is a connection.
+    Connected,
+    /// Until the next attempt.
+    Waiting,
+}
+
+/// A Modbus line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bus {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// How far the way to it stands.
+    pub state: BusState,
+    /// Requests.
+    pub requests: u64,
+    /// Requests without an answer in time.
+    pub timeouts: u64,
+    /// Requests that a device refused.
+    pub exceptions: u64,
+    /// Attempts that failed for any reason but an exception.
+    pub errors: u64,
+    /// Connections that were made.
+    pub connects: u64,
+    /// Units that do not answer, and are asked less and less often.
+    pub units_aside: Vec<u8>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
 }
