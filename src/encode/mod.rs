@@ -5,6 +5,7 @@
 //! another one added, and whatever decides about the bytes stands in the [`Route`], which lies in the spool
 //! beside its records.
 
+pub mod command;
 mod json;
 mod notices;
 mod route;

@@ -11,6 +11,7 @@ use super::bindings::exports::outstation::plugin::sensor;
 use super::convert::{self, About};
 use super::failure::shown;
 use super::guest::Guest;
+use super::optional::{Command, HANDOVER_BYTES_MAX, Optional, Rejection};
 use super::spec::SourceSpec;
 use super::{Failure, Plugin};
 use crate::os::clock;
@@ -71,6 +72,7 @@ pub struct Instance {
 pub(super) struct Live {
     store: Store<Guest>,
     bindings: Bindings,
+    optional: Optional,
     plugin: Plugin,
     time: Duration,
     dead: bool,
@@ -134,6 +136,47 @@ impl Instance {
         async move { wakeups.next().await.to_string() }
     }
 
+    /// Hands it a command. The inner error is the plugin's own word.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Instance::run`].
+    pub async fn execute(&mut self, command: Command) -> Result<Result<String, Rejection>, Failure> {
+        let Some(execute) = self.guest.optional.execute else { return Ok(Err(Rejection::Unknown)) };
+        let call = async |_: &Bindings, store: &mut Store<Guest>| execute.call_async(store, (command,)).await;
+        let (result,) = self.guest.call(Limit::usual, call).await?;
+        Ok(result.map_err(Rejection::shown))
+    }
+
+    /// What it hands over to the next version of its plugin; `None` where it hands nothing over, or too much.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Instance::run`].
+    pub async fn save(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(save) = self.guest.optional.save else { return Ok(None) };
+        let call = async |_: &Bindings, store: &mut Store<Guest>| save.call_async(store, ()).await;
+        let (state,) = self.guest.call(Limit::usual, call).await?;
+        if state.len() > HANDOVER_BYTES_MAX {
+            self.guest.store.data_mut().count_refused();
+            return Ok(None);
+        }
+        Ok(Some(state))
+    }
+
+    /// Takes over what the version before it saved. `Ok(false)`: it takes nothing over.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Instance::run`]; [`Failure::Internal`] where the plugin refuses it.
+    pub async fn restore(&mut self, from_version: &str, state: Vec<u8>) -> Result<bool, Failure> {
+        let Some(restore) = self.guest.optional.restore else { return Ok(false) };
+        let arguments = (from_version.to_owned(), state);
+        let call = async |_: &Bindings, store: &mut Store<Guest>| restore.call_async(store, arguments).await;
+        let (result,) = self.guest.call(Limit::usual, call).await?;
+        result.map(|()| true).map_err(|why| Failure::Internal(shown(&why)))
+    }
+
     /// Lets it write what it wants to keep, and ends it.
     pub async fn stop(mut self) {
         self.guest.stop().await;
@@ -165,10 +208,16 @@ impl Live {
         store.set_epoch_deadline(1);
         let time = spec.limits.time;
         meter.begin(time);
-        let call = plugin.pre().instantiate_async(&mut store);
+        let call = async {
+            let instance = plugin.pre().instance_pre().instantiate_async(&mut store).await?;
+            let optional = Optional::of(&mut store, &instance, plugin.exports())?;
+            Ok((Bindings::new(&mut store, &instance)?, optional))
+        };
         let result = tokio::time::timeout(CALL_MAX, shared.ticker().run(&meter, call)).await;
         match result {
-            Ok(Ok(bindings)) => Ok(Self { store, bindings, plugin: plugin.clone(), time, dead: false }),
+            Ok(Ok((bindings, optional))) => {
+                Ok(Self { store, bindings, optional, plugin: plugin.clone(), time, dead: false })
+            }
             Ok(Err(error)) => Err(match Failure::from_wasmtime(&error, store.data(), time) {
                 // What is no trap is a limit on tables or instances, and no code has run.
                 Failure::Trap(_) if error.downcast_ref::<wasmtime::Trap>().is_none() => {

@@ -27,6 +27,7 @@ mod instance;
 mod lines;
 mod modbus;
 mod offered;
+mod optional;
 mod signature;
 mod spec;
 mod ticker;
@@ -49,6 +50,7 @@ pub use engine::Kind as EngineKind;
 pub use failure::{Failure, LoadError};
 pub use grants::{Grants, MissingGrant};
 pub use instance::{Instance, Outcome, Problem, Trigger};
+pub use optional::{Command, Rejection};
 pub use signature::Trust;
 pub use spec::{SourceSpec, StateFuture, StateStore, Trial};
 
@@ -283,6 +285,11 @@ impl Plugin {
     /// The names of the interfaces that it exports.
     pub fn exports(&self) -> &[String] {
         &self.loaded.exports
+    }
+
+    /// Whether it takes commands.
+    pub fn takes_commands(&self) -> bool {
+        optional::takes_commands(&self.loaded.exports)
     }
 
     /// What it imports and `grants` does not grant.
