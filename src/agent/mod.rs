@@ -7,6 +7,7 @@
 //! Each source has a task, the spool a thread, the publisher a task. They share nothing but queues and watched values.
 //! A new configuration is read and checked whole before anything is touched; with an error nothing changes.
 
+mod commands;
 pub mod load;
 mod log;
 mod metas;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::commands::{Commands, Rules};
 use super::log::Log;
 use super::metas::MetaList;
 use super::publisher::{self, Publisher, Stop};
@@ -52,6 +53,9 @@ pub struct Parts {
     /// Of the host that the sources run on.
     buses: Buses,
     feed: Feed,
+    /// What the configuration says about commands.
+    rules: watch::Sender<Rules>,
+    commands: Commands,
     sources: BTreeMap<String, RunningSource>,
     publisher: Option<RunningPublisher>,
 }
@@ -81,11 +85,15 @@ impl std::fmt::Display for Changes {
 impl Parts {
     /// Nothing runs yet.
     pub fn new(log: Log) -> Self {
+        let rules = watch::Sender::new(Rules::default());
+        let commands = Commands::start(log.clone(), rules.subscribe());
         Self {
             log,
             metas: MetaList::new(),
             buses: Buses::new(),
             feed: Feed::new(),
+            rules,
+            commands,
             sources: BTreeMap::new(),
             publisher: None,
         }
@@ -101,6 +109,7 @@ impl Parts {
         };
         let same_surroundings = same_host && old.is_some_and(|old| shared(old) == shared(new));
         self.metas.configure(new.sources.keys());
+        self.rules.send_replace(Rules::new(new));
         let mut ending = Vec::new();
         for (name, running) in &self.sources {
             match new.sources.get(name) {
@@ -159,6 +168,7 @@ impl Parts {
             log: self.log.clone(),
             metas: self.metas.clone(),
             feed: self.feed.clone(),
+            commands: self.commands.clone(),
         };
         let (orders, ordered) = watch::channel(Orders::default());
         let stamp = stamp(&all.agent.plugin_dirs, settings);
@@ -212,7 +222,7 @@ impl Parts {
         let bytes = (settings.buffer.max_size / 4).clamp(IN_FLIGHT_BYTES_MIN, IN_FLIGHT_BYTES_MAX);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let (stop, stopped) = watch::channel(Stop::No);
-        let (publisher, status) = Publisher::new(setup, self.log.clone(), &self.metas, bytes);
+        let (publisher, status) = Publisher::new(setup, self.log.clone(), &self.metas, &self.commands, bytes);
         self.publisher = Some(RunningPublisher { stop, status, task: tokio::spawn(publisher.run(stopped)) });
     }
 

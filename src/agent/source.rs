@@ -20,13 +20,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::commands::{Job, Station};
 use super::log::Lane;
 use super::schedule::Schedule;
 use super::start::{self, NoStart, Passed, Surroundings};
 use crate::config;
 use crate::encode::{self, Route};
 use crate::os::clock;
-use crate::plugin::{About, Failure, Instance, Trigger};
+use crate::plugin::{About, Failure, Instance, Rejection, Trigger};
 use crate::reading::{Batch, Quality, READINGS_MAX, Reading, Timestamp};
 use crate::status::{self, SourceState};
 
@@ -58,6 +59,8 @@ pub struct Source {
     orders: watch::Receiver<Orders>,
     /// The trial of a plugin that was replaced.
     trial: Option<JoinHandle<Result<Passed, String>>>,
+    /// Where its commands come from, while its plugin takes some.
+    station: Option<Station>,
     /// Points and reasons, once known; they outlive the instance.
     about: Option<About>,
     /// Whether its values were said to be bad since the last poll that worked.
@@ -89,7 +92,7 @@ impl Source {
             ..status::Source::default()
         };
         let (status, receiver) = watch::channel(shown);
-        (Self { settings, around, status, orders, trial: None, about: None, said_dead: false }, receiver)
+        (Self { settings, around, status, orders, trial: None, station: None, about: None, said_dead: false }, receiver)
     }
 
     /// Runs until its orders say stop.
@@ -100,6 +103,7 @@ impl Source {
                 End::Stop => break,
                 End::Hopeless(why) => {
                     error!(source = %self.settings.name, "{why}; it stays off until its configuration or plugin changes");
+                    self.takes_commands(false).await;
                     self.failed(SourceState::Failed, why).await;
                     match ordered(&mut self.orders).await {
                         Order::Stop => break,
@@ -164,6 +168,12 @@ impl Source {
                     continue;
                 }
                 line = edge(&instance, polled), if polled.is_some() => edges = Some(line),
+                () = work(&mut self.station) => {
+                    if let Err(failure) = self.command(&mut instance).await {
+                        return self.died(failure, began);
+                    }
+                    continue;
+                }
                 () = tokio::time::sleep(wait) => {}
             }
             // What the plugin itself asked for, or a line, is nothing that it missed.
@@ -178,13 +188,7 @@ impl Source {
             polled = Some(clock::now());
             match outcome {
                 Ok(next) => asked = next.map(|next| next.clamp(NEXT_MIN, NEXT_MAX)),
-                Err(failure) => {
-                    let lived = clock::now().saturating_sub(began);
-                    return match NoStart::from(failure) {
-                        NoStart::Hopeless(why) => End::Hopeless(why),
-                        NoStart::Died(failure) => End::Died { failure, lived },
-                    };
-                }
+                Err(failure) => return self.died(failure, began),
             }
             trigger = Trigger::Schedule(0);
         }
@@ -199,7 +203,41 @@ impl Source {
     async fn start(&mut self) -> Result<Instance, NoStart> {
         let loaded = start::load(&self.settings, &self.around, false).await?;
         self.about = loaded.about.clone().or(self.about.take());
+        self.takes_commands(loaded.takes_commands()).await;
         loaded.start().await
+    }
+
+    /// Says whether the source takes commands, where that is news.
+    async fn takes_commands(&mut self, takes: bool) {
+        let (commands, name) = (&self.around.commands, &self.settings.name);
+        if !takes {
+            self.station = None;
+            commands.takes_not(name).await;
+        } else if self.station.is_none() {
+            self.station = Some(commands.takes(name).await);
+        }
+    }
+
+    /// A command waits: it is run now, between two polls. An error ends the instance.
+    async fn command(&mut self, instance: &mut Instance) -> Result<(), Failure> {
+        let Some(station) = &mut self.station else { return Ok(()) };
+        let Some(Job { command }) = station.next().await else { return Ok(()) };
+        let id = command.id.clone();
+        info!(source = %self.settings.name, id, "command \"{}\"", command.name);
+        let outcome = instance.execute(command).await;
+        let (result, failure) = match outcome {
+            Ok(result) => (result, None),
+            Err(failure) => (Err(Rejection::Failed(failure.to_string())), Some(failure)),
+        };
+        station.done(id, result).await;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn died(&self, failure: Failure, began: Duration) -> End {
+        match NoStart::from(failure) {
+            NoStart::Hopeless(why) => End::Hopeless(why),
+            NoStart::Died(failure) => End::Died { failure, lived: clock::now().saturating_sub(began) },
+        }
     }
 
     /// An instance runs: everybody is told what it is. Gives how its batches become records.
@@ -219,17 +257,24 @@ impl Source {
     /// The trial of a replaced plugin is over: between two polls the new one takes over, or the old one stays.
     async fn swap(&mut self, passed: Result<Passed, String>, instance: &mut Instance) -> Option<Lane> {
         match passed {
-            Ok(passed) => {
+            Ok(mut passed) => {
+                if let Err(why) = passed.inherit(instance).await {
+                    return self.stays(&format!("it does not take over what the old one hands over: {why}"));
+                }
+                self.takes_commands(passed.takes_commands).await;
                 let old = std::mem::replace(instance, passed.take_over().await);
                 old.stop().await;
                 Some(self.running(instance))
             }
-            Err(why) => {
-                error!(source = %self.settings.name, "its plugin was replaced, and the old one goes on: {why}");
-                self.status.send_modify(|status| status.last_error = Some(format!("the new plugin: {why}")));
-                None
-            }
+            Err(why) => self.stays(&why),
         }
+    }
+
+    /// A replaced plugin that does not work.
+    fn stays(&self, why: &str) -> Option<Lane> {
+        error!(source = %self.settings.name, "its plugin was replaced, and the old one goes on: {why}");
+        self.status.send_modify(|status| status.last_error = Some(format!("the new plugin: {why}")));
+        None
     }
 
     /// One poll: what it brings is accepted before the next one begins. Gives when the plugin wants to be woken.
@@ -338,6 +383,14 @@ fn edge(instance: &Instance, polled: Option<Duration>) -> impl Future<Output = S
     async move {
         tokio::time::sleep(pause).await;
         woken.await
+    }
+}
+
+/// A command waits; never, if the plugin takes none. Cancel safe.
+async fn work(station: &mut Option<Station>) {
+    match station {
+        Some(station) => station.work().await,
+        None => std::future::pending().await,
     }
 }
 

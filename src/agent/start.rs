@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::commands::Commands;
 use super::log::Log;
 use super::metas::MetaList;
 use super::state::PluginState;
@@ -30,6 +31,8 @@ pub struct Surroundings {
     pub metas: MetaList,
     /// Where readings are shown to who watches.
     pub feed: Feed,
+    /// Where commands come from.
+    pub commands: Commands,
 }
 
 /// Why there is no instance.
@@ -81,6 +84,11 @@ pub async fn load(settings: &config::Source, around: &Surroundings, trial: bool)
 }
 
 impl Loaded {
+    /// Whether it takes commands.
+    pub fn takes_commands(&self) -> bool {
+        self.plugin.takes_commands()
+    }
+
     /// Starts it.
     pub async fn start(&self) -> Result<Instance, NoStart> {
         Ok(Instance::start(&self.plugin, &self.spec).await?)
@@ -98,11 +106,27 @@ fn colliding_point<'a>(settings: &config::Source, around: &Surroundings, about: 
 pub struct Passed {
     /// Ready to be polled.
     pub instance: Instance,
+    /// Whether it takes commands.
+    pub takes_commands: bool,
     state: Arc<PluginState>,
     trial: Trial,
 }
 
 impl Passed {
+    /// What the old one hands over is taken over, where both sides can. An error: the old one is to go on.
+    pub async fn inherit(&mut self, old: &mut Instance) -> Result<(), Failure> {
+        let version = old.about().version.clone();
+        match old.save().await {
+            Ok(Some(state)) => self.instance.restore(&version, state).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(failure) => {
+                // It is gone, and what it knew: the new one is the better of the two.
+                tracing::warn!("the old plugin hands nothing over: {failure}");
+                Ok(())
+            }
+        }
+    }
+
     /// It takes over: what it wrote during its trial counts now, and it may drive and write.
     pub async fn take_over(self) -> Instance {
         self.trial.end();
@@ -119,7 +143,8 @@ pub async fn trial(settings: config::Source, around: Surroundings) -> Result<Pas
         let loaded = load(&settings, &around, true).await?;
         let mut instance = loaded.start().await?;
         instance.run(Trigger::Start, Timestamp(clock::wall_ns())).await?;
-        Ok(Passed { instance, state: loaded.state, trial: loaded.spec.trial })
+        let takes_commands = loaded.takes_commands();
+        Ok(Passed { instance, takes_commands, state: loaded.state, trial: loaded.spec.trial })
     };
     let passed: Result<Passed, NoStart> = match tokio::time::timeout(TRIAL_MAX, passed).await {
         Ok(passed) => passed,

@@ -5,7 +5,8 @@
 //!   (new) ───────────▶ accepted ─────────▶ begun ──────────────▶ answered ───────────────▶ done: the id alone
 //!                         │ finish (expired, denied ...)            ▲
 //!                         └─────────────────────────────────────────┘
-//!   after a start:     run it          answer "interrupted"    send the answer         answer nothing, run nothing
+//!   after a start:     run it          answer "interrupted"    send the answer         run nothing; asked again, the
+//!                                                                                      same answer, if it was short
 //! ```
 //!
 //! Owns the list; the spool keeps it, as values of the owner [`JOURNAL_OWNER`] with a quota of their own. Each step
@@ -29,6 +30,8 @@ pub const COMMAND_ID_MAX: usize = 128;
 pub const COMMANDS_OPEN_MAX: usize = 64;
 /// Ids of commands that are done are remembered: so many at the most ...
 pub const COMMANDS_DONE_MAX: usize = 512;
+/// ... with answers of so many bytes, as long as there is room ...
+pub const ANSWER_KEPT_MAX: usize = 512;
 /// ... and for so long, by a wall clock that was set; seconds. Longer than brokers keep a session by default.
 pub const COMMANDS_DONE_AGE_MAX_S: i64 = 7 * 86_400;
 
@@ -191,6 +194,12 @@ impl Journal {
         self.known.get(&key(source, id)).map(|entry| entry.standing)
     }
 
+    /// What the command was answered, where that is still known: for whoever sends the same id again.
+    pub fn answer(&self, source: &str, id: &str) -> Option<&[u8]> {
+        let answered = |entry: &&Kept| matches!(entry.standing, Standing::Answered | Standing::Done);
+        self.known.get(&key(source, id)).filter(answered)?.body.as_deref()
+    }
+
     /// The largest command that is ever taken: body, id, response topic and correlation data together.
     pub fn command_max(&self) -> usize {
         self.open_quota().saturating_sub(VALUE_REST + ENTRY_REST)
@@ -248,20 +257,20 @@ impl Journal {
         vec![self.put(key, entry)]
     }
 
-    /// The broker has the answer: only the id is remembered. May become durable late.
+    /// The broker has the answer: only the id is remembered, and a short answer. May become durable late.
     pub fn acknowledged(&mut self, now: Now, source: &str, id: &str) -> Vec<Change> {
         let key = key(source, id);
         let answered = self.known.get(&key).filter(|entry| entry.standing == Standing::Answered);
-        let Some(order) = answered.map(|entry| entry.order) else { return Vec::new() };
+        let Some((order, body)) = answered.map(|entry| (entry.order, entry.body.clone())) else { return Vec::new() };
         let time_ns = now.synced.then_some(now.wall_ns);
-        let done =
-            Kept { order, standing: Standing::Done, time_ns, expires_ns: None, reply: Reply::default(), body: None };
+        let body = body.filter(|body| body.len() <= ANSWER_KEPT_MAX);
+        let done = Kept { order, standing: Standing::Done, time_ns, expires_ns: None, reply: Reply::default(), body };
         let mut changes = vec![self.put(key, done)];
         changes.extend(self.forget(now));
         changes
     }
 
-    /// Ids that are done leave, oldest first: by number, by age, by the room that they take.
+    /// Ids that are done leave, oldest first: by number, by age, by the room that they take. Their answers leave before.
     fn forget(&mut self, now: Now) -> Vec<Change> {
         let mut done: Vec<(u64, String, usize, Option<i64>)> = self
             .known
@@ -274,6 +283,15 @@ impl Journal {
         let mut count = done.len();
         let oldest = now.wall_ns.saturating_sub(COMMANDS_DONE_AGE_MAX_S * 1_000_000_000);
         let mut changes = Vec::new();
+        for (_, key, size, _) in &mut done {
+            let Some(entry) = self.known.get(key).filter(|entry| entry.body.is_some()) else { continue };
+            if bytes > self.quota / 2 {
+                let bare = Kept { body: None, ..entry.clone() };
+                bytes -= size.saturating_sub(bare.size(key));
+                *size = bare.size(key);
+                changes.push(self.put(key.clone(), bare));
+            }
+        }
         for (_, key, size, time_ns) in done {
             let old = now.synced && time_ns.is_some_and(|time| time < oldest);
             if count > COMMANDS_DONE_MAX || bytes > self.quota / 2 || old {
@@ -332,6 +350,7 @@ impl Kept {
         out.put_u64(self.order);
         put_time(&mut out, self.time_ns);
         if self.standing == Standing::Done {
+            put_bytes(&mut out, self.body.as_deref());
             return out;
         }
         put_time(&mut out, self.expires_ns);
@@ -356,7 +375,8 @@ impl Kept {
         };
         let (order, time_ns) = (take.u64()?, take_time(&mut take)?);
         if standing == Standing::Done {
-            return Some(Self { order, standing, time_ns, expires_ns: None, reply: Reply::default(), body: None });
+            let body = take_bytes(&mut take)?;
+            return Some(Self { order, standing, time_ns, expires_ns: None, reply: Reply::default(), body });
         }
         let expires_ns = take_time(&mut take)?;
         let qos = take.u8()?;

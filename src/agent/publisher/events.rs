@@ -27,6 +27,8 @@ impl Publisher {
         while let Some(event) = waiting.pop_front().or_else(|| self.session.poll_event()) {
             let Some(event) = self.doubt.hold(event) else { continue };
             match event {
+                Event::Subscribed { id, reasons, .. } | Event::Unsubscribed { id, reasons, .. }
+                    if self.commands_subscribed(id, &reasons).await => {}
                 Event::Subscribed { id, reasons, .. } => self.marked(id, &reasons).await,
                 Event::Unsubscribed { id, reasons, .. } => match self.answered(clock::now(), id, &reasons).await? {
                     Some(Verdict::Ours(held)) => waiting.extend(held),
@@ -72,12 +74,7 @@ impl Publisher {
                 }
                 return Err(End::Lost { failure: Failure::Disconnected(reason), why });
             }
-            Event::Message(message) => {
-                debug!("a message to {} was not asked for", message.topic());
-                if let Some(id) = message.id {
-                    self.session.acknowledge(id, Reason::SUCCESS);
-                }
-            }
+            Event::Message(message) => self.message(message),
             other => debug!("{other:?}"),
         }
         Ok(())
@@ -88,6 +85,9 @@ impl Publisher {
         if let Some((notice, changed)) = self.side.acknowledged(id, !reason.is_error()) {
             if reason.is_error() {
                 warn!("the broker refuses {}, {reason}{}", notice.topic, words());
+            }
+            if let Some(token) = notice.answers {
+                self.intake.answered(token);
             }
             if changed {
                 self.metas_changed = true;

@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::backlog::GapRoute;
+use super::commands::next_word;
 use super::window::{Item, Origin, packet_id};
 use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, Stop, stopped};
+use crate::agent::commands::Word;
 use crate::agent::log::{Chunk, Ended, News, SessionStep, Step};
 use crate::config::{BrokerUrl, Template};
 use crate::encode::Identity;
-use crate::mqtt::packet::{Properties, Publish};
+use crate::mqtt::packet::{Properties, Property, PropertyList, Publish};
 use crate::mqtt::reconnect::Failure;
 use crate::mqtt::session::{Connected, PublishError, Want};
 use crate::mqtt::{PacketId, QoS, Reason, Session, Version};
@@ -38,6 +40,8 @@ pub(super) struct Link {
     farewell: bool,
     /// The log was asked to make this number sendable.
     flushed_for: u64,
+    /// What the desk has to say to the broker: acknowledgements and answers of commands.
+    words: mpsc::Receiver<Word>,
 }
 
 /// What a connection's loop does next.
@@ -79,6 +83,7 @@ impl Publisher {
             drain_until: None,
             farewell: false,
             flushed_for: 0,
+            words: self.intake.connected(connected.session_present).await,
         };
         loop {
             match self.turn(&mut link, stop).await? {
@@ -130,8 +135,9 @@ impl Publisher {
             Err(end) => return Ok(Next::End(end)),
         };
         self.tell_log().await?;
+        self.subscribe_commands(clock::now()).await;
         let draining = link.drain_until.is_some();
-        let Link { connection, reading, .. } = link;
+        let Link { connection, reading, words, .. } = link;
         let mut lost = None;
         tokio::select! {
             outcome = connection.turn(&mut self.session) => lost = outcome.err(),
@@ -140,6 +146,8 @@ impl Publisher {
                 self.fill(&chunk?);
             }
             () = self.log.changed() => {}
+            word = next_word(words) => self.word(word),
+            () = self.intake.changed() => {}
             Ok(()) = self.metas.changed() => self.side.update(&self.metas.borrow_and_update()),
             how = stopped(stop), if !draining => match how {
                 Stop::Handover => return Ok(Next::Close),
@@ -267,30 +275,42 @@ impl Publisher {
     /// Status and metas go before everything that is new. `false`: there is none, or no room.
     fn notice(&mut self, now: Duration) -> bool {
         let Some((id, notice)) = self.side.front() else { return false };
+        let mut properties = PropertyList::new();
+        if let Some(data) = notice.correlation.as_deref().filter(|_| self.session.version() == Version::V5) {
+            // It came in a packet, and so it fits into one.
+            let _ = properties.push(Property::CorrelationData(data));
+        }
         let message = Publish {
             dup: false,
             qos: QoS::AtLeastOnce,
-            retain: true,
+            retain: notice.answers.is_none(),
             topic: &notice.topic,
             id: Some(id),
-            properties: Properties::default(),
+            properties: properties.as_properties(),
             payload: &notice.payload,
         };
         let message = match self.session.limits() {
             limits if limits.maximum_qos == QoS::AtMostOnce => Publish { qos: QoS::AtMostOnce, id: None, ..message },
             _ => message,
         };
-        let message = Publish { retain: self.session.limits().retain_available, ..message };
+        let message = Publish { retain: message.retain && self.session.limits().retain_available, ..message };
         match self.session.publish(now, &message) {
             Ok(()) if message.id.is_some() => self.side.sent(id),
-            Ok(()) => drop(self.side.drop_front()),
+            Ok(()) => self.said(),
             Err(PublishError::Full | PublishError::NotConnected) => return false,
             Err(error) => {
                 warn!("{} can't be published: {error}", notice.topic);
-                self.side.drop_front();
+                self.said();
             }
         }
         true
+    }
+
+    /// The front of what is said beside the log is over without an acknowledgement.
+    fn said(&mut self) {
+        if let Some(token) = self.side.drop_front().and_then(|notice| notice.answers) {
+            self.intake.answered(token);
+        }
     }
 
     /// Sends the next message of the log, or gives what is in its way.

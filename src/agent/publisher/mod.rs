@@ -13,6 +13,7 @@
 
 mod backlog;
 mod brokers;
+mod commands;
 mod doubt;
 mod events;
 mod link;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
+use super::commands::Commands;
 use super::log::{self, Ended, Log, SessionStep};
 use super::metas::{MetaList, Metas};
 use crate::config::{self, BrokerUrl};
@@ -41,6 +43,7 @@ use crate::reading::Timestamp;
 use crate::status::{self, LinkState};
 
 use brokers::Brokers;
+use commands::Intake;
 use doubt::Doubt;
 use quirks::Quirks;
 use side::Side;
@@ -96,6 +99,7 @@ pub struct Publisher {
     session: Session,
     window: Window,
     side: Side,
+    intake: Intake,
     brokers: Brokers,
     backoff: Backoff,
     routes: backlog::Routes,
@@ -137,6 +141,7 @@ impl Publisher {
         setup: Setup,
         log: Log,
         metas: &MetaList,
+        commands: &Commands,
         in_flight_bytes: usize,
     ) -> (Self, watch::Receiver<status::Mqtt>) {
         let (status, shown) = watch::channel(status::Mqtt { state: LinkState::Connecting, ..status::Mqtt::default() });
@@ -145,6 +150,7 @@ impl Publisher {
             session: Session::new(IN_FLIGHT_MAX, in_flight_bytes),
             window: Window::default(),
             side: Side::new(&setup),
+            intake: Intake::new(commands, setup.mqtt.topics.command.clone()),
             brokers: Brokers::new(&setup.mqtt),
             backoff,
             routes: backlog::Routes::default(),
@@ -202,6 +208,7 @@ impl Publisher {
         for (key, value) in self.log.values(OWNER_OF_VALUES).await? {
             match key.as_str() {
                 METAS => self.side.remember(&value),
+                commands::FILTERS => self.intake.remember(&value),
                 MARK => self.doubt.is_marked = !value.is_empty(),
                 SESSION_OWNER => self.owner = String::from_utf8(value).ok(),
                 _ => {}

@@ -1,5 +1,5 @@
-//! What is said beside the log: status and metas. Retained, QoS 1, without `seq`, sent anew after each CONNACK,
-//! before the first reading.
+//! What is said beside the log, at QoS 1 and without `seq`: status and metas, retained, sent anew after each CONNACK
+//! before the first reading; and the answers to commands, which the desk gives again after each CONNACK.
 //!
 //! Owns the list of meta topics that the broker holds for this agent; it is durable, so that a source that was
 //! removed while the agent was down still loses its meta. Identifiers are from 49152 on (R2).
@@ -15,10 +15,14 @@ use crate::mqtt::PacketId;
 const FIRST_ID: u16 = 49_152;
 
 /// A message outside the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Notice {
     pub(super) topic: String,
     pub(super) payload: Vec<u8>,
+    /// It is an answer to a command, and the desk knows it by this. Answers are not retained.
+    pub(super) answers: Option<u64>,
+    /// Goes with an answer, in 5.0.
+    pub(super) correlation: Option<Vec<u8>>,
 }
 
 /// See the head of this file.
@@ -71,8 +75,8 @@ impl Side {
         let changed = self.metas.iter().filter(|(topic, payload)| before.get(*topic) != Some(payload));
         let changed: Vec<_> = changed.map(|(topic, payload)| (topic.clone(), payload.clone())).collect();
         for (topic, payload) in changed.into_iter().chain(self.gone()) {
-            self.queue.retain(|notice| notice.topic != topic);
-            self.queue.push_back(Notice { topic, payload });
+            self.queue.retain(|notice| notice.answers.is_some() || notice.topic != topic);
+            self.queue.push_back(Notice { topic, payload, ..Notice::default() });
         }
     }
 
@@ -84,20 +88,27 @@ impl Side {
     /// The agent's state for the status topic.
     pub(super) fn status(&mut self, payload: Vec<u8>) {
         if let Some(topic) = self.status_topic.clone() {
-            self.queue.push_back(Notice { topic, payload });
+            self.queue.push_back(Notice { topic, payload, ..Notice::default() });
         }
     }
 
-    /// A new connection stands: everything is said again.
+    /// An answer to a command; the desk bounds how many there are.
+    pub(super) fn answer(&mut self, notice: Notice) {
+        self.queue.push_back(notice);
+    }
+
+    /// A new connection stands: everything is said again, answers by the desk.
     pub(super) fn connected(&mut self, status: Vec<u8>) {
         self.queue.clear();
         self.sent.clear();
         self.status(status);
         let gone = self.gone();
-        self.queue.extend(gone.into_iter().map(|(topic, payload)| Notice { topic, payload }));
-        self.queue.extend(
-            self.metas.iter().map(|(topic, payload)| Notice { topic: topic.clone(), payload: payload.clone() }),
-        );
+        self.queue.extend(gone.into_iter().map(|(topic, payload)| Notice { topic, payload, ..Notice::default() }));
+        self.queue.extend(self.metas.iter().map(|(topic, payload)| Notice {
+            topic: topic.clone(),
+            payload: payload.clone(),
+            ..Notice::default()
+        }));
     }
 
     /// The next one to send, and its identifier.
@@ -128,7 +139,7 @@ impl Side {
     /// An acknowledgement with this identifier. Gives what it was for, and whether [`Side::published`] changed.
     pub(super) fn acknowledged(&mut self, id: PacketId, accepted: bool) -> Option<(Notice, bool)> {
         let notice = self.sent.remove(&id)?;
-        let is_meta = Some(&notice.topic) != self.status_topic.as_ref();
+        let is_meta = notice.answers.is_none() && Some(&notice.topic) != self.status_topic.as_ref();
         let changed = accepted
             && is_meta
             && if notice.payload.is_empty() {

@@ -79,10 +79,7 @@ fn answers() {
     assert_eq!(text(success("c", "")), r#"{"id":"c","ok":true,"result":null}"#);
     assert!(text(success("c", "{")).contains(r#""error":"failed""#));
     assert!(text(success("c", &"1".repeat(RESULT_BYTES_MAX + 1))).contains("is the most"));
-    assert_eq!(
-        text(refusal(None, Refusal::Denied, "no")),
-        r#"{"id":null,"ok":false,"error":"denied","message":"no"}"#
-    );
+    assert_eq!(text(refusal(None, Refusal::Denied, "no")), r#"{"id":null,"ok":false,"error":"denied","message":"no"}"#);
     // Cut between letters, not inside one.
     let long = text(refusal(Some("c"), Refusal::Failed, &"ä".repeat(MESSAGE_MAX)));
     assert!(long.len() < MESSAGE_MAX + 60, "{}", long.len());
