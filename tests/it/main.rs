@@ -13,6 +13,7 @@
 )]
 
 mod bad_input;
+mod command;
 mod contract;
 mod crash;
 mod faults;

@@ -65,7 +65,7 @@
     (func $start (call $set_up) {start})
     (start $start)
 
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) {realloc})
     (func (export "check") (param $config i32) (param $length i32) (result i32) {check})
     (func (export "describe") (result i32) {describe})
     (func (export "init") (result i32) {init})
@@ -118,4 +118,6 @@
   (instance $sensor
     (export "check" (func $check)) (export "describe" (func $describe)) (export "init" (func $init))
     (export "run" (func $run)) (export "stop" (func $stop)))
-  (export "outstation:plugin/sensor@0.1.0" (instance $sensor)))
+  (export "outstation:plugin/sensor@0.1.0" (instance $sensor))
+  {exports}
+)

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use crate::bindings::exports::outstation::plugin::sensor::{About, Failure, Outcome, Problem, Trigger};
 use crate::config::{self, Problems};
-use crate::{Plugin, Poll, Setup};
+use crate::{Command, Commands, Plugin, Poll, Rejection, Setup};
 
 /// The plugin, once `init` has made it, with the points that it declared.
 pub struct Slot<P>(RefCell<Option<(P, Setup)>>);
@@ -73,6 +73,16 @@ impl<P: Plugin> Slot<P> {
     pub fn stop(&self) {
         if let Some((plugin, _)) = self.0.borrow_mut().as_mut() {
             plugin.stop();
+        }
+    }
+}
+
+impl<P: Commands> Slot<P> {
+    /// One command.
+    pub fn execute(&self, command: &Command) -> Result<String, Rejection> {
+        match self.0.borrow_mut().as_mut() {
+            Some((plugin, _)) => plugin.command(command).map(|result| result.to_string()),
+            None => Err(Rejection::Failed("a command before init".to_owned())),
         }
     }
 }

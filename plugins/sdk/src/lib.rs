@@ -36,6 +36,8 @@
 //! With `crate-type = ["cdylib"]` and `outstation-sdk` as the only dependency this is a whole plugin;
 //! `plugins/build` in Outstation's repository shows how it becomes a component. Name and version are the package's.
 //!
+//! A plugin that takes commands from the broker is a struct and three functions: see [`Commands`].
+//!
 //! Beside [`Plugin`] there are [`log`], [`state`] (values that survive restarts), [`clock`] and, where the source's
 //! `allow` grants it, [`system`].
 
@@ -51,6 +53,20 @@ pub mod bindings {
     });
 }
 
+/// The bindings to the optional interface `commands`.
+pub mod command_bindings {
+    #![allow(missing_docs, clippy::all, reason = "generated")]
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "commanded",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_commanded",
+        default_bindings_module: "outstation_sdk::command_bindings",
+    });
+}
+
+pub mod commands;
 pub mod config;
 #[doc(hidden)]
 pub mod glue;
@@ -64,6 +80,7 @@ pub use bindings::outstation::host::state;
 pub use bindings::outstation::modbus::client as modbus;
 pub use bindings::outstation::sys::stats as system;
 pub use bindings::outstation::types::types::{PointClass, Severity, Value, ValueKind};
+pub use commands::{Command, Commands, Rejection};
 pub use config::Problems;
 pub use poll::{DENIED, LINK, MODBUS, Poll, TIMEOUT};
 pub use setup::{Declare, PointId, Setup};
@@ -115,9 +132,21 @@ pub mod log {
     }
 }
 
-/// Makes the crate a plugin component: `export!(MyPlugin);`, once, at the end.
+/// Makes the crate a plugin component: `export!(MyPlugin);`, once, at the end. A plugin that takes commands, and so
+/// implements [`Commands`], says `export!(MyPlugin, commands);`.
 #[macro_export]
 macro_rules! export {
+    ($plugin:ty, commands) => {
+        $crate::export!($plugin);
+
+        impl $crate::command_bindings::exports::outstation::plugin::commands::Guest for OutstationComponent {
+            fn execute(command: $crate::Command) -> Result<String, $crate::Rejection> {
+                OUTSTATION_PLUGIN.with(|slot| slot.execute(&command))
+            }
+        }
+
+        $crate::command_bindings::export_commanded!(OutstationComponent with_types_in $crate::command_bindings);
+    };
     ($plugin:ty) => {
         #[doc(hidden)]
         struct OutstationComponent;

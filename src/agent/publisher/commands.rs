@@ -19,10 +19,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::{Publisher, side::Notice};
+use super::{End, Publisher, side::Notice};
 use crate::agent::commands::{Answer, Arrived, Commands, Takers, Word};
 use crate::config::Template;
 use crate::mqtt::packet::{Filter, PropertyList, RetainHandling};
+use crate::mqtt::reconnect::Failure;
 use crate::mqtt::session::Message;
 use crate::mqtt::{PacketId, QoS, Reason};
 
@@ -184,14 +185,16 @@ impl Publisher {
                 if reason.is_error() {
                     warn!("the broker lets nobody command this agent: {filter} can't be subscribed to, {reason}");
                     self.intake.held.remove(filter);
-                } else if self.intake.asked.insert(filter.clone()) {
-                    info!("commands are taken on {filter}");
                 }
             }
+            let before = std::mem::take(&mut self.intake.waited);
+            let known = self.intake.asked.clone();
             self.intake.asked.extend(asking.filters);
             self.intake.rounds = self.intake.rounds.saturating_add(1);
-            if self.intake.arrived == 0 || self.intake.rounds >= ROUNDS_MAX {
-                self.intake.waited = false;
+            self.intake.waited = before && self.intake.arrived > 0 && self.intake.rounds < ROUNDS_MAX;
+            if !self.intake.waited {
+                let live = self.intake.held.iter().filter(|filter| before || !known.contains(*filter));
+                live.for_each(|filter| info!("commands are taken on {filter}"));
             }
         } else {
             for filter in &asking.filters {
@@ -205,7 +208,7 @@ impl Publisher {
     }
 
     /// A message came. Nothing but commands is ever subscribed to.
-    pub(super) fn message(&mut self, message: Message) {
+    pub(super) fn message(&mut self, message: Message) -> Result<(), End> {
         let source = self.intake.source_of(message.topic());
         let taken = source.is_some_and(|source| {
             let properties = message.properties();
@@ -223,8 +226,11 @@ impl Publisher {
         });
         match message.id {
             Some(id) if taken => drop(self.intake.open.insert(id)),
-            // There is no room: it is not acknowledged, and comes again with the next connection.
-            Some(_) if self.intake.source_of(message.topic()).is_some() => warn!("too many commands come at once"),
+            // There is no room. It is not acknowledged and comes again; what comes behind it would wait for it here.
+            Some(_) if self.intake.source_of(message.topic()).is_some() => {
+                let why = "more commands come at once than can be taken";
+                return Err(End::Lost { failure: Failure::Protocol, why: why.into() });
+            }
             Some(id) => {
                 debug!("a message to {} was not asked for", message.topic());
                 self.session.acknowledge(id, Reason::SUCCESS);
@@ -233,6 +239,7 @@ impl Publisher {
             None => {}
         }
         self.session.recycle(message);
+        Ok(())
     }
 
     /// The desk has said something.

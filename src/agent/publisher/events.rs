@@ -74,7 +74,7 @@ impl Publisher {
                 }
                 return Err(End::Lost { failure: Failure::Disconnected(reason), why });
             }
-            Event::Message(message) => self.message(message),
+            Event::Message(message) => self.message(message)?,
             other => debug!("{other:?}"),
         }
         Ok(())

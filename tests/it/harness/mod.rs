@@ -7,6 +7,7 @@
 
 pub mod broker;
 pub mod checker;
+pub mod commander;
 pub mod fault;
 pub mod gate;
 pub mod ledger;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use broker::Broker;
 pub use checker::{Checker, Message};
+pub use commander::{Commander, Extras};
 pub use gate::Gate;
 pub use site::{Agent, Site};
 

@@ -13,6 +13,8 @@ pub fn install(name: &str, folder: &Path) {
         "steady" => fixtures::steady().build(),
         "trap" => fixtures::trap().build(),
         "spin" => fixtures::spin().build(),
+        "valve" => fixtures::valve().build(),
+        "heir" => fixtures::heir_good().build(),
         "wide" => wide(),
         _ => {
             let path = built().join(format!("{name}.wasm"));
