@@ -75,7 +75,12 @@ mod tests {
 
     fn rules(text: &str) -> Rules {
         let input = config::Input { path: "agent.toml".into(), text: text.into() };
-        let loaded = config::load(&[input], &config::Environment::default());
+        let environment = config::Environment {
+            host_name: "press".into(),
+            default_data_dir: "/data".into(),
+            default_plugin_dirs: vec!["/plugins".into()],
+        };
+        let loaded = config::load(&[input], &environment);
         Rules::new(&loaded.settings.expect("settings"))
     }
 
