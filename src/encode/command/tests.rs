@@ -1,3 +1,5 @@
+//! What is a command and what is none, when one lapses, and what answers look like.
+
 use super::*;
 
 const S: i64 = 1_000_000_000;
