@@ -42,9 +42,9 @@ test: setup brokers plugins ## everything that fits in ten minutes
 	cargo test $(LOCKED) $(PLUGINS) --workspace
 	@echo '== tests: passed'
 
-test-long: setup brokers plugins ## a hundred times the sessions, ten times the crashes, more properties; before a release
+test-long: setup brokers plugins ## a million sessions, ten times the crashes, more properties; before a release
 	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS and PROPTEST_CASES say how much'
-	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-300000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
+	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-1000000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
 

@@ -38,8 +38,8 @@ pub use origins::Origins;
 pub use registers::{AddressRange, Table};
 pub use render::{Colour, render, render_all, summary, to_json};
 pub use settings::{
-    Agent, Allow, Buffer, Bus, Engine, Format, GpioGrant, Limits, LogLevel, ModbusGrant, Mqtt, MqttVersion, Ranges,
-    Secret, Settings, Signatures, Source, Sync, Topics, UnitSettings, WhenFull, WriteFunctions,
+    Agent, Allow, Buffer, Bus, Engine, Format, GpioGrant, Limits, LogLevel, ModbusGrant, Mqtt, MqttAuth, MqttVersion,
+    Ranges, Secret, Settings, Signatures, Source, Sync, Topics, UnitSettings, WhenFull, WriteFunctions,
 };
 pub use template::Template;
 pub use url::{BrokerUrl, BusUrl, Parity, ProxyScheme, ProxyUrl, Scheme};

@@ -12,7 +12,7 @@ use super::context::{Context, KeyPath, Spot};
 use super::listing::quoted;
 use super::sections::ROOT;
 use super::settings::{
-    Agent, Buffer, Engine, LogLevel, Mqtt, MqttVersion, Secret, Settings, Signatures, Sync, Topics, WhenFull,
+    Agent, Buffer, Engine, LogLevel, Mqtt, MqttAuth, MqttVersion, Secret, Settings, Signatures, Sync, Topics, WhenFull,
 };
 use super::template::Template;
 use super::url::BrokerUrl;
@@ -185,6 +185,12 @@ fn mqtt_rules(cx: &mut Context<'_>, mqtt: &Fields) {
     exclusive(cx, "proxy_password_file", "proxy_credential");
     needs(cx, "password_file", "username");
     needs(cx, "credential", "username");
+    if mqtt.value::<MqttAuth>("auth") == Some(MqttAuth::ScramSha256) {
+        // A password asks for its user name itself.
+        if !cx.is_written(&at("credential")) {
+            needs(cx, "auth", "password_file");
+        }
+    }
     needs(cx, "cert_file", "key_file");
     needs(cx, "key_file", "cert_file");
     needs(cx, "proxy_username", "proxy");
@@ -249,8 +255,10 @@ fn build_mqtt(cx: &mut Context<'_>, mqtt: &Fields, names: &Names<'_>, id: Option
     Some(Mqtt {
         urls: brokers(mqtt)?,
         urls_share_session: mqtt.value("urls_share_session")?,
+        redirects: mqtt.value("redirects")?,
         version: mqtt.value::<MqttVersion>("version")?,
         client_id: mqtt.value("client_id").unwrap_or_else(|| id.to_owned()),
+        auth: mqtt.value::<MqttAuth>("auth")?,
         username: mqtt.value("username"),
         password: secret("password_file", "credential"),
         ca_file: mqtt.value("ca_file"),

@@ -9,7 +9,7 @@ use super::schema::Default::{
 };
 use super::schema::Kind::{Bool, Either, Free, Integer, Later, List, Map, Size, Table, Text, Word};
 use super::schema::{Key, Kind, duration, duration_or, key, seconds};
-use super::settings::{Engine, Format, LogLevel, MqttVersion, Signatures, WhenFull, WriteFunctions};
+use super::settings::{Engine, Format, LogLevel, MqttAuth, MqttVersion, Signatures, WhenFull, WriteFunctions};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
@@ -83,6 +83,13 @@ static MQTT: &[Key] = &[
         "The urls are nodes of one cluster: a session goes on from one to the other.",
     ),
     key(
+        "redirects",
+        Bool,
+        IsBool(false),
+        "Follow a broker that names another one to use, three times in a row at most.",
+    )
+    .aka(&["redirect"]),
+    key(
         "version",
         Word(MqttVersion::WORDS),
         IsText("auto"),
@@ -90,6 +97,13 @@ static MQTT: &[Key] = &[
     )
     .aka(&["protocol", "protocol_version"]),
     key("client_id", Text(&TEXT), Derived("agent.id"), "Client identifier.").aka(&["clientid", "id"]),
+    key(
+        "auth",
+        Word(MqttAuth::WORDS),
+        IsText("password"),
+        "How the password is proved; scram-sha-256 (MQTT 5 only) never sends it.",
+    )
+    .aka(&["authentication", "auth_method"]),
     key("username", Text(&TEXT), Nothing, "User name.").aka(&["user"]),
     key("password_file", Text(&PATH), Nothing, "File that holds the password.").aka(&["password", "pass"]),
     key(

@@ -59,10 +59,14 @@ pub struct Mqtt {
     pub urls: Vec<BrokerUrl>,
     /// The urls are nodes of one cluster: a session goes on from one to the other.
     pub urls_share_session: bool,
+    /// A broker that names another one to use is followed.
+    pub redirects: bool,
     /// Protocol version.
     pub version: MqttVersion,
     /// Client identifier.
     pub client_id: String,
+    /// How the password is proved.
+    pub auth: MqttAuth,
     /// User name of CONNECT.
     pub username: Option<String>,
     /// Where the password of CONNECT is.
@@ -386,6 +390,16 @@ words! {
         V5 = "5",
         /// MQTT 3.1.1.
         V311 = "3.1.1",
+    }
+}
+
+words! {
+    /// How a password is proved to a broker.
+    pub enum MqttAuth {
+        /// It is sent in CONNECT.
+        Password = "password",
+        /// By SCRAM-SHA-256 (RFC 7677) in an enhanced authentication; it is never sent.
+        ScramSha256 = "scram-sha-256",
     }
 }
 

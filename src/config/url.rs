@@ -59,6 +59,17 @@ impl BrokerUrl {
         let local = self.host == "localhost" || self.host == "::1" || self.host.starts_with("127.");
         matches!(self.scheme, Scheme::Mqtt | Scheme::Ws) && !local
     }
+
+    /// The same way to another host: `authority` is `host` or `host:port`, IPv6 in brackets; the port stays where none is
+    /// given. `None` where it is none of these, or this is a Unix socket.
+    pub fn with_authority(&self, authority: &str) -> Option<Self> {
+        if self.scheme == Scheme::Unix || authority.contains(['/', '?', '#', '@']) {
+            return None;
+        }
+        let parts = Parts { scheme: self.scheme.word(), authority, path: "" };
+        let (host, port) = parts.host_and_port(self.port).ok()?;
+        Some(Self { host, port, ..self.clone() })
+    }
 }
 
 impl fmt::Display for BrokerUrl {

@@ -104,6 +104,12 @@ impl Backoff {
         }
     }
 
+    /// How long to wait where the connection was ended by a refusal of one message, not by the state of link or
+    /// broker: about the first ceiling, and no failure.
+    pub fn soon(&self, random: u64) -> Duration {
+        self.min / 2 + part(self.min, random)
+    }
+
     /// The connection that just ended had stood for so long after CONNACK.
     pub fn stood(&mut self, for_how_long: Duration) {
         if for_how_long >= STANDING_MIN {

@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::mqtt::auth::Mechanism;
 use crate::mqtt::session::Connected;
 use crate::mqtt::{Event, Options, Session};
 use crate::os::clock;
 
+use super::auth;
 use super::classify::TlsContext;
 use super::connection::{Connection, Moved, Peer};
 use super::error::{ConnectError, LinkError, Progress, Step};
@@ -20,10 +22,14 @@ use super::{proxy, tcp, tls, websocket};
 /// Bytes of an answer that is not MQTT which are shown.
 const GREETING_SHOWN_MAX: usize = 48;
 
+/// Where only the way is tried, no packet is read.
+const PROBE_PACKET_MAX: u32 = 64 * 1024;
+
 /// Makes connections; keeps what the next one can use of the last: the TLS configuration with its tickets.
 #[derive(Default)]
 pub struct Dialer {
     tls: tls::Cache,
+    mechanism: Option<Box<dyn FnMut() -> Box<dyn Mechanism> + Send + Sync>>,
 }
 
 /// A transport, and what it knows of itself for later errors.
@@ -37,6 +43,14 @@ impl Dialer {
     /// Nothing kept yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Lets each connection authenticate by a mechanism of the caller's (5.0), made anew for each, in place of what the
+    /// options say.
+    #[must_use]
+    pub fn with_mechanism(mut self, make: impl FnMut() -> Box<dyn Mechanism> + Send + Sync + 'static) -> Self {
+        self.mechanism = Some(Box::new(make));
+        self
     }
 
     /// Goes all the way up to CONNACK within `limit`. On success the session's next events are what came after
@@ -58,9 +72,14 @@ impl Dialer {
         };
         let mut progress = Progress::new(place);
         let way = async {
-            let transport = self.transport(target, options, &mut progress).await?;
+            let attempt = match self.mechanism.as_mut() {
+                Some(make) => Some(auth::Attempt::with(make(), options.clone())),
+                None => auth::Attempt::of(options)?,
+            };
+            let transport = self.transport(target, options.maximum_packet_size, &mut progress).await?;
             progress.step = Step::Connack;
-            greet(transport, target, session, options, clean_start, &progress.place).await
+            let greeting = Greeting { options, clean_start, place: &progress.place };
+            greet(transport, target, session, &greeting, attempt).await
         };
         let outcome = timeout(limit, way).await.unwrap_or_else(|_| {
             let Progress { place, step, pending, failed } = progress;
@@ -72,10 +91,30 @@ impl Dialer {
         outcome
     }
 
+    /// Whether the way up to CONNECT is free: name, TCP, proxy, TLS, WebSocket. Nothing is said to the broker.
+    ///
+    /// # Errors
+    /// Which step failed, where and why.
+    pub async fn reach(&mut self, target: &Target, limit: Duration) -> Result<(), ConnectError> {
+        let mut progress = Progress::new(target.url.to_string());
+        let reached = timeout(limit, self.transport(target, PROBE_PACKET_MAX, &mut progress)).await;
+        match reached {
+            Ok(reached) => reached.map(drop),
+            Err(_) => {
+                let Progress { place, step, pending, failed } = progress;
+                Err(ConnectError::TimedOut { place, step, limit, pending, failed })
+            }
+        }
+    }
+
+    pub(super) async fn read_tls_files(&mut self, target: &Target) -> Result<(), ConnectError> {
+        self.tls.refresh(&target.tls).await.map(drop)
+    }
+
     async fn transport(
         &mut self,
         target: &Target,
-        options: &Options,
+        packet_max: u32,
         progress: &mut Progress,
     ) -> Result<Transport, ConnectError> {
         let tls = if target.is_tls() { Some(self.tls.refresh(&target.tls).await?) } else { None };
@@ -91,7 +130,7 @@ impl Dialer {
         let mut transport = secure(stream, address, tls, target, progress).await?;
         if target.is_websocket() {
             progress.step = Step::WebSocket;
-            let packet_max = usize::try_from(options.maximum_packet_size).unwrap_or(usize::MAX);
+            let packet_max = usize::try_from(packet_max).unwrap_or(usize::MAX);
             let socket = websocket::handshake(transport.io, &target.url, packet_max, &progress.place).await?;
             transport.io = Box::new(socket);
         }
@@ -138,17 +177,25 @@ fn context<'a>(ready: &'a tls::Ready, target: &'a Target) -> TlsContext<'a> {
     TlsContext { host: &target.url.host, roots: &ready.roots, identity: target.tls.cert.is_some() }
 }
 
+/// What CONNECT says, and to whom.
+struct Greeting<'a> {
+    options: &'a Options,
+    clean_start: bool,
+    place: &'a str,
+}
+
 /// CONNECT, and what the broker says to it.
 async fn greet(
     transport: Transport,
     target: &Target,
     session: &mut Session,
-    options: &Options,
-    clean_start: bool,
-    place: &str,
+    greeting: &Greeting<'_>,
+    mut attempt: Option<auth::Attempt>,
 ) -> Result<(Connection, Connected), ConnectError> {
+    let Greeting { options, clean_start, place } = *greeting;
     let Transport { io, peer, tls } = transport;
     let mut connection = Connection::new(io, peer);
+    let options = attempt.as_ref().map_or(options, |attempt| &attempt.options);
     session.connect(clock::now(), options, clean_start).map_err(|error| ConnectError::Options { error })?;
     let mut greeted = false;
     loop {
@@ -172,26 +219,42 @@ async fn greet(
         // What comes behind CONNACK stays in the session.
         let answer = std::iter::from_fn(|| session.poll_event()).find_map(|event| verdict(event, place));
         match (answer, received) {
-            (Some(Ok(connected)), received) => {
+            (Some(Ok(Answer::Auth(challenge))), Ok(())) => {
+                let asked = attempt.take().ok_or_else(|| ConnectError::Authentication { place: place.to_owned() })?;
+                attempt = Some(asked.answer(challenge, session, place).await?);
+            }
+            (Some(Ok(Answer::Auth(_))) | None, Err(error)) => {
+                return Err(ConnectError::Protocol { place: place.to_owned(), error });
+            }
+            (Some(Ok(Answer::Connected(connected))), received) => {
+                if let Some(attempt) = &mut attempt {
+                    attempt.finish(connected.authentication_data.as_deref(), place)?;
+                }
                 if let Err(error) = received {
                     connection.fail_next(LinkError::Protocol(error));
                 }
-                return Ok((connection, connected));
+                return Ok((connection, *connected));
             }
             (Some(Err(error)), _) => return Err(error),
-            (None, Err(error)) => return Err(ConnectError::Protocol { place: place.to_owned(), error }),
             (None, Ok(())) => {}
         }
     }
 }
 
+/// What the broker says to CONNECT, if it does not refuse.
+enum Answer {
+    Connected(Box<Connected>),
+    /// A step of an authentication.
+    Auth(Vec<u8>),
+}
+
 /// What an event means to somebody who waits for CONNACK.
-fn verdict(event: Event, place: &str) -> Option<Result<Connected, ConnectError>> {
+fn verdict(event: Event, place: &str) -> Option<Result<Answer, ConnectError>> {
     let place = place.to_owned();
     match event {
-        Event::Connected(connected) => Some(Ok(*connected)),
+        Event::Connected(connected) => Some(Ok(Answer::Connected(connected))),
         Event::Refused(refused) => Some(Err(ConnectError::Refused { place, refused })),
-        Event::Authenticate { .. } => Some(Err(ConnectError::Authentication { place })),
+        Event::Authenticate { data, .. } => Some(Ok(Answer::Auth(data.unwrap_or_default()))),
         _ => None,
     }
 }
@@ -211,7 +274,7 @@ fn printable(bytes: &[u8]) -> String {
 fn from_link(error: LinkError, place: &str, tls: Option<TlsContext<'_>>) -> ConnectError {
     match error {
         LinkError::Io(error) => ConnectError::from_io(error, place, Step::Connack, tls),
-        LinkError::Closed | LinkError::Silent(_) => {
+        LinkError::Closed | LinkError::Cut | LinkError::Silent(_) => {
             ConnectError::Closed { place: place.to_owned(), step: Step::Connack }
         }
         LinkError::Protocol(error) => ConnectError::Protocol { place: place.to_owned(), error },

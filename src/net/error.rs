@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::mqtt::Reason;
+use crate::mqtt::auth::AuthError;
 use crate::mqtt::reconnect::Failure;
 use crate::mqtt::session::{ProtocolError, Refused, RequestError, Timeout};
 
@@ -263,6 +264,20 @@ pub enum ConnectError {
         /// The broker.
         place: String,
     },
+    /// An enhanced authentication went wrong.
+    #[error("{place}: the authentication failed: {error}")]
+    AuthenticationFailed {
+        /// The broker.
+        place: String,
+        /// How.
+        error: AuthError,
+    },
+    /// An enhanced authentication can't be begun.
+    #[error("the authentication can't be begun: {reason}")]
+    AuthenticationSetup {
+        /// Why.
+        reason: String,
+    },
     /// CONNECT can't be made from what is configured.
     #[error("no CONNECT can be made from the configuration: {error}")]
     Options {
@@ -275,7 +290,9 @@ impl ConnectError {
     /// The step that failed.
     pub fn step(&self) -> Step {
         match self {
-            Self::File { .. } | Self::NoRoots { .. } | Self::TlsSetup { .. } => Step::Files,
+            Self::File { .. } | Self::NoRoots { .. } | Self::TlsSetup { .. } | Self::AuthenticationSetup { .. } => {
+                Step::Files
+            }
             Self::Lookup { .. } => Step::Lookup,
             Self::Tcp { .. } | Self::Unix { .. } => Step::Tcp,
             Self::Proxy { .. } => Step::Proxy,
@@ -293,6 +310,7 @@ impl ConnectError {
             | Self::Protocol { .. }
             | Self::Refused { .. }
             | Self::Authentication { .. }
+            | Self::AuthenticationFailed { .. }
             | Self::Options { .. } => Step::Connack,
         }
     }
@@ -301,8 +319,21 @@ impl ConnectError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Refused { refused, .. } => Failure::Refused(refused.reason),
+            Self::AuthenticationFailed { .. } => Failure::Refused(Reason::NOT_AUTHORIZED),
             Self::Protocol { .. } | Self::NotMqtt { .. } | Self::Authentication { .. } => Failure::Protocol,
             _ => Failure::Network,
+        }
+    }
+
+    /// Where the broker says to go instead: `None`, it does not; `Some(None)`, it does not say where.
+    pub fn server_reference(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Refused { refused, .. }
+                if matches!(refused.reason, Reason::USE_ANOTHER_SERVER | Reason::SERVER_MOVED) =>
+            {
+                Some(refused.server_reference.as_deref())
+            }
+            _ => None,
         }
     }
 
@@ -319,6 +350,9 @@ pub enum LinkError {
     /// The other side closed. Had it a reason, it came as an event before.
     #[error("the broker closed the connection")]
     Closed,
+    /// The stream ended without the words that TLS and WebSocket have for an end.
+    #[error("the connection was cut")]
+    Cut,
     /// The transport failed.
     #[error("the connection broke: {0}")]
     Io(#[source] io::Error),
@@ -334,8 +368,25 @@ impl LinkError {
     pub(super) fn from_io(error: io::Error) -> Self {
         match error.kind() {
             // Without a TLS close_notify; MQTT says itself where a packet ends.
-            io::ErrorKind::UnexpectedEof => Self::Closed,
+            io::ErrorKind::UnexpectedEof => Self::Cut,
             _ => Self::Io(error),
+        }
+    }
+
+    /// Whether the other side ended the connection of its own will. Behind TLS only its own word for it counts, since
+    /// anybody on the way can end the TCP connection below.
+    pub fn is_by_peer(&self, has_tls: bool) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Cut => !has_tls,
+            Self::Io(error) => {
+                let is_reset = matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+                );
+                is_reset && !has_tls
+            }
+            Self::Protocol(_) | Self::Silent(_) => false,
         }
     }
 }

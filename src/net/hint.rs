@@ -91,6 +91,7 @@ impl ConnectError {
             }
             Self::NotMqtt { .. } => "check host and port in mqtt.url",
             Self::Refused { refused, .. } => return refused_hint(refused.reason),
+            Self::AuthenticationFailed { .. } => "check username and password_file, and that it is the right broker",
             _ => return None,
         })
     }
@@ -98,10 +99,11 @@ impl ConnectError {
 
 fn refused_hint(reason: Reason) -> Option<&'static str> {
     Some(match reason.code() {
-        0x86 | 0x8C => "check username and password_file",
+        0x86 => "check username and password_file",
         0x87 => "check username, password_file, and what the broker allows this client",
         0x85 => "check client_id",
         0x84 => "version = \"auto\" tries 3.1.1 as well",
+        0x8C => "does the broker offer what mqtt.auth asks for?",
         0x8A => "the broker bans this client",
         _ => return None,
     })

@@ -14,10 +14,12 @@
 //! Invariants: nothing here outlives a connection but the [`Dialer`], which keeps TLS tickets; the session
 //! belongs to the caller and is only borrowed; dropping any future here loses no byte and no event.
 
+mod auth;
 mod classify;
 mod connection;
 mod dial;
 mod error;
+mod files;
 mod hint;
 mod proxy;
 mod secret;
@@ -30,6 +32,7 @@ mod websocket;
 pub use connection::{Connection, Peer};
 pub use dial::Dialer;
 pub use error::{Attempt, ConnectError, LinkError, Step};
+pub use files::Fingerprint;
 pub use secret::password;
 pub use target::{Proxy, Target};
 pub use tls::{Roots, Session as TlsSession, TlsFiles};

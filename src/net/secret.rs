@@ -13,14 +13,14 @@ use super::tls;
 /// # Errors
 /// [`ConnectError::File`] names the file and the reason.
 pub async fn password(secret: &Secret, credentials: Option<&Path>) -> Result<Vec<u8>, ConnectError> {
-    let path = match (secret, credentials) {
-        (Secret::File(path), _) => path.clone(),
-        (Secret::Credential(name), Some(folder)) => folder.join(name),
-        (Secret::Credential(name), None) => {
-            let reason = "is a systemd credential, and this process was given none (LoadCredential=)".to_owned();
-            return Err(ConnectError::File { what: "credential", path: PathBuf::from(name), reason });
-        }
-    };
+    let path = secret_path(secret, credentials).ok_or_else(|| {
+        let reason = "is a systemd credential, and this process was given none (LoadCredential=)".to_owned();
+        let name = match secret {
+            Secret::Credential(name) => PathBuf::from(name),
+            Secret::File(path) => path.clone(),
+        };
+        ConnectError::File { what: "credential", path: name, reason }
+    })?;
     let outcome = tokio::task::spawn_blocking(move || tls::read(&path, "password file")).await;
     let mut bytes = outcome.map_err(|error| ConnectError::TlsSetup { reason: error.to_string() })??;
     if bytes.last() == Some(&b'\n') {
@@ -30,6 +30,14 @@ pub async fn password(secret: &Secret, credentials: Option<&Path>) -> Result<Vec
         }
     }
     Ok(bytes)
+}
+
+/// Where a secret is; `None`: a credential, and systemd gave this process none.
+pub(super) fn secret_path(secret: &Secret, credentials: Option<&Path>) -> Option<PathBuf> {
+    match secret {
+        Secret::File(path) => Some(path.clone()),
+        Secret::Credential(name) => credentials.map(|folder| folder.join(name)),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Tests over real sockets on loopback: a scripted peer that knows nothing of the project's own codec, and
 //! a real mosquitto.
 
+mod auth;
 mod broker;
 mod dial;
 mod link;

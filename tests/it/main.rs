@@ -20,6 +20,7 @@ mod faults;
 mod full;
 mod harness;
 mod isolation;
+mod leaving;
 mod outage;
 mod program;
 mod protocol;

@@ -1,7 +1,11 @@
 //! What a broker does not take becomes a gap, and the rest goes on.
 
+use std::time::Duration;
+
 use crate::harness::checker::Seen;
-use crate::harness::{Broker, Checker, GAPS_TOPIC, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
+use crate::harness::{
+    Broker, Checker, GAPS_TOPIC, Gate, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until,
+};
 
 /// A broker with these access rules; the first that fits counts.
 async fn broker_with_rules(folder: &tempfile::TempDir, rules: &str) -> Broker {
@@ -88,4 +92,68 @@ async fn a_message_that_is_too_large() {
         assert_eq!(gap["reason"], "too-large", "{gap}");
         assert_eq!(gap["sources"]["wide"], gap["messages"], "{gap}");
     }
+}
+
+/// F-28: over 3.1.1 this broker has no words for what is too large for it, and closes the connection. What it closes
+/// on is found and becomes a gap, also at QoS 2; all else arrives, and at QoS 2 once.
+#[tokio::test]
+async fn a_message_on_which_the_broker_closes() {
+    for qos in [1, 2] {
+        let mut broker = Broker::with("max_packet_size 2000");
+        broker.up().await;
+        let checker = Checker::start(broker.address()).await;
+        let wide = "[source.wide]\nplugin = \"wide\"\nevery = \"2s\"\n";
+        let with = |wide: &str| config(&broker.url(), &format!("version = \"3.1.1\"\nqos = {qos}\n{STEADY}\n{wide}"));
+        let site = Site::new(&with(wide), &["steady", "wide"]);
+        let agent = site.start();
+        agent.says(&["closes the connection whenever message"]).await;
+        wait_until("gaps name it", SOON * 2, || checker.count(GAPS_TOPIC) >= 3).await;
+        agent.stop().await;
+
+        // A life without that source says the rest.
+        site.write("agent.toml", with(""));
+        let agent = site.start();
+        let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
+        wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
+        site.status_until(|status| status["buffer"]["messages"].as_u64() < Some(5)).await;
+        agent.stop().await;
+        checker.wait_state(STATUS_TOPIC, "stopped").await;
+        checker.assert_kept();
+        for message in checker.of(GAPS_TOPIC) {
+            let gap = &message.json["gap"];
+            assert_eq!(gap["reason"], "rejected", "{gap}");
+            assert_eq!(gap["sources"]["wide"], gap["messages"], "{gap}");
+        }
+        if qos == 2 {
+            assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
+        }
+    }
+}
+
+/// F-28, the other side of it: a broker that is away, and a line that is cut again and again at the worst moment, cost no
+/// message.
+#[tokio::test]
+async fn a_bad_line_makes_no_gap() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.latency = Duration::from_millis(200);
+    gate.open().await;
+    let site = Site::new(&config(&gate.url(), &format!("version = \"3.1.1\"\n{STEADY}")), &["steady"]);
+    let agent = site.start();
+    for cut in 1..=12 {
+        // CONNACK is through, the first acknowledgement is not.
+        wait_until("it connects", SOON, || site.log.count(&["connected to"]) >= cut).await;
+        gate.shut().await;
+        gate.open().await;
+    }
+    gate.shut().await;
+    gate.latency = Duration::ZERO;
+    gate.open().await;
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_eq!(checker.count(GAPS_TOPIC), 0);
 }

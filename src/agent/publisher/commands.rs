@@ -229,7 +229,7 @@ impl Publisher {
             // There is no room. It is not acknowledged and comes again; what comes behind it would wait for it here.
             Some(_) if self.intake.source_of(message.topic()).is_some() => {
                 let why = "more commands come at once than can be taken";
-                return Err(End::Lost { failure: Failure::Protocol, why: why.into() });
+                return Err(End::Lost { failure: Failure::Protocol, why: why.into(), blames: None });
             }
             Some(id) => {
                 debug!("a message to {} was not asked for", message.topic());

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 
+use super::blame::blames;
+use super::culprit::Exchange;
 use super::doubt::Verdict;
 use super::link::Link;
 use super::{End, Publisher};
@@ -55,6 +57,7 @@ impl Publisher {
             Event::Acknowledged { id, reason, text } => self.acknowledged(link, id, reason, text.as_deref()),
             Event::Received { id } => {
                 if let Some(number) = self.window.number(id) {
+                    self.innocent(link, &Exchange::Message(number));
                     self.step(Step::Released(number));
                     link.releases.push_back((self.steps_given, id));
                 }
@@ -64,15 +67,18 @@ impl Publisher {
                 if first && reason == Reason::PACKET_IDENTIFIER_NOT_FOUND {
                     return Err(self.distrust(format!("the broker has lost message {id}, which it had received")));
                 }
-                self.delivered(id);
+                self.delivered(link, id);
             }
-            Event::Disconnected { reason, text, .. } => {
+            Event::Disconnected { reason, text, server_reference } => {
                 let text = text.map(|text| format!(": {text}")).unwrap_or_default();
                 let why = format!("the broker says good-bye, {reason}{text}");
                 if reason == Reason::SESSION_TAKEN_OVER {
                     return Err(self.distrust(format!("{why}; is there another client with the id of this one?")));
                 }
-                return Err(End::Lost { failure: Failure::Disconnected(reason), why });
+                if matches!(reason, Reason::USE_ANOTHER_SERVER | Reason::SERVER_MOVED) {
+                    return Err(End::Redirected { failure: Failure::Disconnected(reason), why, server_reference });
+                }
+                return Err(End::Lost { failure: Failure::Disconnected(reason), why, blames: blames(reason) });
             }
             Event::Message(message) => self.message(message)?,
             other => debug!("{other:?}"),
@@ -83,6 +89,7 @@ impl Publisher {
     fn acknowledged(&mut self, link: &mut Link, id: PacketId, reason: Reason, text: Option<&str>) {
         let words = || text.map(|text| format!(": {text}")).unwrap_or_default();
         if let Some((notice, changed)) = self.side.acknowledged(id, !reason.is_error()) {
+            self.innocent(link, &Exchange::Notice(notice.topic.clone()));
             if reason.is_error() {
                 warn!("the broker refuses {}, {reason}{}", notice.topic, words());
             }
@@ -99,11 +106,12 @@ impl Publisher {
                 let broker = self.status.borrow().broker.clone().unwrap_or_default();
                 self.quirks.puback_to_qos_2(&broker);
             }
-            self.delivered(id);
+            self.delivered(link, id);
             return;
         }
         let Some(origin) = self.window.finished(id) else { return };
         let number = origin.number;
+        self.innocent(link, &Exchange::Message(number));
         let refused = self.refusals.get(&number).copied().unwrap_or(0) + 1;
         let for_now = matches!(
             reason,
@@ -119,12 +127,13 @@ impl Publisher {
             link.rewind = true;
         } else {
             error!("the broker refuses message {number} for good, {reason}{}", words());
-            self.refuse(link, &origin, GapReason::Rejected);
+            link.rewind |= self.refuse(&origin, GapReason::Rejected);
         }
     }
 
-    fn delivered(&mut self, id: PacketId) {
+    fn delivered(&mut self, link: &mut Link, id: PacketId) {
         if let Some(origin) = self.window.finished(id) {
+            self.innocent(link, &Exchange::Message(origin.number));
             self.refusals.remove(&origin.number);
             self.bare_gaps.remove(&origin.number);
             self.status.send_modify(|status| status.acknowledged += 1);

@@ -7,27 +7,29 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::backlog::GapRoute;
+use super::blame::Trial;
 use super::commands::next_word;
-use super::window::{Item, Origin, packet_id};
+use super::give::Gave;
+use super::leave::Leave;
+use super::window::{Item, Origin};
 use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, Stop, stopped};
 use crate::agent::commands::Word;
-use crate::agent::log::{Chunk, Ended, News, SessionStep, Step};
+use crate::agent::log::{Chunk, Ended, SessionStep, Step};
 use crate::config::{BrokerUrl, Template};
 use crate::encode::Identity;
-use crate::mqtt::packet::{Properties, Property, PropertyList, Publish};
 use crate::mqtt::reconnect::Failure;
-use crate::mqtt::session::{Connected, PublishError, Want};
-use crate::mqtt::{PacketId, QoS, Reason, Session, Version};
-use crate::net::Connection;
+use crate::mqtt::session::Connected;
+use crate::mqtt::{PacketId, Reason};
+use crate::net::{Connection, Fingerprint};
 use crate::os::clock;
 use crate::spool::{Body, Entry, GapReason};
 use crate::status::LinkState;
 
 /// What one connection keeps beside the publisher's state.
 pub(super) struct Link {
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The read that is under way.
-    reading: Option<oneshot::Receiver<Chunk>>,
+    pub(super) reading: Option<oneshot::Receiver<Chunk>>,
     /// Steps that must be durable before their PUBREL goes out (R4).
     pub(super) releases: VecDeque<(u64, PacketId)>,
     /// Publishing rests until then.
@@ -42,13 +44,21 @@ pub(super) struct Link {
     flushed_for: u64,
     /// What the desk has to say to the broker: acknowledgements and answers of commands.
     words: mpsc::Receiver<Word>,
+    /// What was given last, while one message at a time is (F-28).
+    pub(super) trial: Option<Trial>,
+    /// When a message was given last.
+    pub(super) given_at: Duration,
+    /// A message of QoS 0 went out since the last acknowledgement.
+    pub(super) sent_plain: bool,
+    /// Why this connection is to be left for another one.
+    pub(super) leave: Leave,
 }
 
 /// What a connection's loop does next.
 enum Next {
     Go,
     /// Everything is said.
-    Close,
+    Close(End),
     End(End),
 }
 
@@ -59,7 +69,7 @@ impl Publisher {
         connection: Connection,
         connected: &Connected,
         url: &BrokerUrl,
-        version: Version,
+        files: Fingerprint,
         stop: &mut watch::Receiver<Stop>,
     ) -> Result<End, Ended> {
         self.begin(connected.session_present, url).await?;
@@ -69,6 +79,7 @@ impl Publisher {
             return Ok(self.distrust("the session may be another one than ours, and can't be told apart".into()));
         }
         let note = if connected.session_present { "session resumed" } else { "new session" };
+        let version = self.session.version();
         info!("connected to {url}, MQTT {version}, {note}");
         self.shown(LinkState::Connected, |status| {
             status.version = Some(version.to_string());
@@ -84,17 +95,25 @@ impl Publisher {
             farewell: false,
             flushed_for: 0,
             words: self.intake.connected(connected.session_present).await,
+            trial: None,
+            given_at: clock::now(),
+            sent_plain: false,
+            leave: Leave::new(),
         };
+        self.look_around(&mut link, url, files);
         loop {
             match self.turn(&mut link, stop).await? {
                 Next::Go => {}
-                Next::End(end) => return Ok(end),
-                Next::Close => {
+                Next::End(end) => {
+                    self.blame(&mut link, &end).await?;
+                    return Ok(end);
+                }
+                Next::Close(end) => {
                     self.session.disconnect(Reason::SUCCESS, None);
                     if let Err(error) = link.connection.close(&mut self.session, FAREWELL_MAX).await {
                         warn!("the farewell did not reach {url}: {error}");
                     }
-                    return Ok(End::Stopped);
+                    return Ok(end);
                 }
             }
         }
@@ -128,7 +147,10 @@ impl Publisher {
     /// Waits for whatever comes first, and handles it.
     async fn turn(&mut self, link: &mut Link, stop: &mut watch::Receiver<Stop>) -> Result<Next, Ended> {
         if self.said_all(link) {
-            return Ok(Next::Close);
+            return Ok(Next::Close(End::Stopped));
+        }
+        if link.drain_until.is_none() && self.leaves(link) {
+            return Ok(Next::Close(End::Left));
         }
         let rest = match self.feed(link).await? {
             Ok(rest) => rest,
@@ -137,7 +159,8 @@ impl Publisher {
         self.tell_log().await?;
         self.subscribe_commands(clock::now()).await;
         let draining = link.drain_until.is_some();
-        let Link { connection, reading, words, .. } = link;
+        let Link { connection, reading, words, leave, .. } = link;
+        let mut better = None;
         let mut lost = None;
         tokio::select! {
             outcome = connection.turn(&mut self.session) => lost = outcome.err(),
@@ -149,11 +172,15 @@ impl Publisher {
             word = next_word(words) => self.word(word),
             () = self.intake.changed() => {}
             Ok(()) = self.metas.changed() => self.side.update(&self.metas.borrow_and_update()),
+            why = leave.found(), if !draining => better = Some(why),
             how = stopped(stop), if !draining => match how {
-                Stop::Handover => return Ok(Next::Close),
+                Stop::Handover => return Ok(Next::Close(End::Stopped)),
                 _ => link.drain_until = Some(clock::now() + DRAIN_MAX),
             },
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
+        }
+        if let Some(why) = better {
+            self.leave_for(link, why);
         }
         if let Some(end) = self.events(link).await? {
             return Ok(Next::End(end));
@@ -161,7 +188,10 @@ impl Publisher {
         self.shown(LinkState::Connected, |_| {});
         Ok(match lost {
             None => Next::Go,
-            Some(error) => Next::End(End::Lost { failure: Failure::Network, why: error.to_string() }),
+            Some(error) => {
+                let blames = error.is_by_peer(link.connection.peer().tls.is_some()).then_some(GapReason::Rejected);
+                Next::End(End::Lost { failure: Failure::Network, why: error.to_string(), blames })
+            }
         })
     }
 
@@ -217,147 +247,11 @@ impl Publisher {
         }))
     }
 
-    /// Gives the session messages until it has enough, or something is in the way.
-    fn give(&mut self, link: &mut Link, now: Duration, news: &News) -> Result<Gave, End> {
-        loop {
-            match self.session.want() {
-                _ if self.doubt.is_asking() => return Ok(Gave::All),
-                Want::Nothing => return Ok(Gave::All),
-                Want::Resend(id) => {
-                    if !self.resend(link, now, news, id)? {
-                        return Ok(Gave::All);
-                    }
-                }
-                Want::Fresh { .. } => {
-                    if self.notice(now) {
-                        continue;
-                    }
-                    if let Some(gave) = self.fresh(link, now, news) {
-                        return Ok(gave);
-                    }
-                }
-            }
-        }
-    }
-
-    /// A message that was in flight when the last connection ended goes out again. `false`: it is not read yet, or
-    /// there is no room.
-    fn resend(&mut self, link: &Link, now: Duration, news: &News, id: PacketId) -> Result<bool, End> {
-        if !self.window.bring_to_front(id) {
-            if link.reading.is_some() || self.window.wants(news.appended).is_some() {
-                return Ok(false);
-            }
-            // The log can't give what the broker's session waits for: it was damaged.
-            return Err(self.distrust(format!("message of packet identifier {id} is not in the buffer any more")));
-        }
-        let Some(item) = self.window.front() else { return Ok(false) };
-        match publish(&mut self.session, now, item, item.qos, item.retain) {
-            Ok(()) => {
-                self.window.sent();
-                Ok(true)
-            }
-            Err(PublishError::Full | PublishError::NotConnected) => Ok(false),
-            // R9: an exchange that has to be given up.
-            Err(error) => {
-                let number = item.origin.number;
-                Err(self.distrust(format!("message {number} can't be sent again: {error}")))
-            }
-        }
-    }
-
     /// The session is given up (R9): the next CONNECT has Clean Start.
     pub(super) fn distrust(&mut self, why: String) -> End {
         warn!("{why}; the session is started anew");
         self.distrusted = true;
-        End::Lost { failure: Failure::Protocol, why }
-    }
-
-    /// Status and metas go before everything that is new. `false`: there is none, or no room.
-    fn notice(&mut self, now: Duration) -> bool {
-        let Some((id, notice)) = self.side.front() else { return false };
-        let mut properties = PropertyList::new();
-        if let Some(data) = notice.correlation.as_deref().filter(|_| self.session.version() == Version::V5) {
-            // It came in a packet, and so it fits into one.
-            let _ = properties.push(Property::CorrelationData(data));
-        }
-        let message = Publish {
-            dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: notice.answers.is_none(),
-            topic: &notice.topic,
-            id: Some(id),
-            properties: properties.as_properties(),
-            payload: &notice.payload,
-        };
-        let message = match self.session.limits() {
-            limits if limits.maximum_qos == QoS::AtMostOnce => Publish { qos: QoS::AtMostOnce, id: None, ..message },
-            _ => message,
-        };
-        let message = Publish { retain: message.retain && self.session.limits().retain_available, ..message };
-        match self.session.publish(now, &message) {
-            Ok(()) if message.id.is_some() => self.side.sent(id),
-            Ok(()) => self.said(),
-            Err(PublishError::Full | PublishError::NotConnected) => return false,
-            Err(error) => {
-                warn!("{} can't be published: {error}", notice.topic);
-                self.said();
-            }
-        }
-        true
-    }
-
-    /// The front of what is said beside the log is over without an acknowledgement.
-    fn said(&mut self) {
-        if let Some(token) = self.side.drop_front().and_then(|notice| notice.answers) {
-            self.intake.answered(token);
-        }
-    }
-
-    /// Sends the next message of the log, or gives what is in its way.
-    fn fresh(&mut self, link: &mut Link, now: Duration, news: &News) -> Option<Gave> {
-        if let Some(until) = link.paused_until {
-            if now < until {
-                return Some(Gave::Wait(until.saturating_sub(now)));
-            }
-            link.paused_until = None;
-        }
-        let Some(item) = self.window.front().filter(|_| !link.rewind) else { return Some(Gave::All) };
-        // R1: a QoS 2 message is durable first. R5: who had its identifier before is done, durably.
-        let number = item.origin.number;
-        if number >= news.sendable || (item.qos == QoS::ExactlyOnce && number >= news.durable) {
-            return Some(Gave::Flush(number));
-        }
-        if let Some(wait) = self.rate.wait(now, news.appended) {
-            return Some(Gave::Wait(wait));
-        }
-        let limits = self.session.limits();
-        let (qos, retain) = (item.qos.min(limits.maximum_qos), item.retain && limits.retain_available);
-        match publish(&mut self.session, now, item, qos, retain) {
-            Ok(()) => {
-                self.rate.sent();
-                self.status.send_modify(|status| status.published += 1);
-                self.step(Step::Sent(number));
-                if qos == QoS::AtMostOnce {
-                    self.window.drop_front();
-                    self.step(Step::Done(number));
-                } else {
-                    self.window.sent();
-                }
-                None
-            }
-            Err(PublishError::Full | PublishError::NotConnected) => Some(Gave::All),
-            Err(refusal) => {
-                let reason = match refusal {
-                    PublishError::TooLarge { .. } => GapReason::TooLarge,
-                    _ => GapReason::Rejected,
-                };
-                error!("message {number} for {} can't be delivered: {refusal}", item.message.topic);
-                if let Some(item) = self.window.drop_front() {
-                    self.refuse(link, &item.origin, reason);
-                }
-                None
-            }
-        }
+        End::Lost { failure: Failure::Protocol, why, blames: None }
     }
 
     /// What a read brought waits to be sent.
@@ -390,17 +284,19 @@ impl Publisher {
     }
 
     /// A message will never be taken: a gap says so. A gap is said once more without its sources, and then given up.
-    pub(super) fn refuse(&mut self, link: &mut Link, origin: &Origin, reason: GapReason) {
+    /// `true`: it must be read again for that.
+    pub(super) fn refuse(&mut self, origin: &Origin, reason: GapReason) -> bool {
         let number = origin.number;
         self.refusals.remove(&number);
         if origin.source.is_some() {
             self.step(Step::Refused(origin.refusal(reason)));
         } else if self.bare_gaps.insert(number) {
-            link.rewind = true;
+            return true;
         } else {
             self.bare_gaps.remove(&number);
             self.step(Step::GivenUp(number));
         }
+        false
     }
 
     /// Notes what became of a message; the log is told at the next chance.
@@ -408,16 +304,6 @@ impl Publisher {
         self.steps_given += 1;
         self.steps.push(step);
     }
-}
-
-/// Why no more messages are given to the session now.
-enum Gave {
-    /// It has enough, or there are no more.
-    All,
-    /// Only time is in the way.
-    Wait(Duration),
-    /// This number has to become durable or sendable first.
-    Flush(u64),
 }
 
 /// A message whose record can't be read any more, as far as it is known.
@@ -436,19 +322,4 @@ async fn read(reading: &mut Option<oneshot::Receiver<Chunk>>) -> Result<Chunk, E
         Some(answer) => answer.await.map_err(|_| Ended),
         None => std::future::pending().await,
     }
-}
-
-fn publish(session: &mut Session, now: Duration, item: &Item, qos: QoS, retain: bool) -> Result<(), PublishError> {
-    session.publish(
-        now,
-        &Publish {
-            dup: false,
-            qos,
-            retain,
-            topic: &item.message.topic,
-            id: (qos != QoS::AtMostOnce).then(|| packet_id(item.origin.number)),
-            properties: Properties::default(),
-            payload: &item.message.payload,
-        },
-    )
 }

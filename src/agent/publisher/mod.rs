@@ -12,10 +12,14 @@
 //! rules of "Exactly once" want durable first is durable before the session is told to go on.
 
 mod backlog;
+mod blame;
 mod brokers;
 mod commands;
+mod culprit;
 mod doubt;
 mod events;
+mod give;
+mod leave;
 mod link;
 mod options;
 mod quirks;
@@ -34,16 +38,18 @@ use super::log::{self, Ended, Log, SessionStep};
 use super::metas::{MetaList, Metas};
 use crate::config::{self, BrokerUrl};
 use crate::encode;
-use crate::mqtt::reconnect::{Backoff, Failure};
+use crate::mqtt::reconnect::{Backoff, Failure, STANDING_MIN};
 use crate::mqtt::session::Connected;
 use crate::mqtt::{Options, QoS, Reason, Session, Version};
-use crate::net::{ConnectError, Connection, Dialer, Step, Target};
+use crate::net::{ConnectError, Connection, Dialer, Fingerprint, Step, Target};
 use crate::os::clock;
 use crate::reading::Timestamp;
+use crate::spool::GapReason;
 use crate::status::{self, LinkState};
 
 use brokers::Brokers;
 use commands::Intake;
+use culprit::Culprit;
 use doubt::Doubt;
 use quirks::Quirks;
 use side::Side;
@@ -55,8 +61,11 @@ pub const IN_FLIGHT_MAX: u16 = 1024;
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long a clean stop may take for `stopped` and DISCONNECT.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How long an attempt to connect that is under way when the agent is to end may still take: a broker that answers
+/// is told `stopped`.
+const LAST_ATTEMPT_MAX: Duration = Duration::from_secs(3);
 /// How long the end may take altogether.
-pub const END_MAX: Duration = Duration::from_secs(10);
+pub const END_MAX: Duration = Duration::from_secs(12);
 
 /// Who owns the publisher's durable values in the log.
 const OWNER_OF_VALUES: &str = "publisher";
@@ -102,6 +111,10 @@ pub struct Publisher {
     intake: Intake,
     brokers: Brokers,
     backoff: Backoff,
+    /// Which message makes the broker close, if one does (F-28).
+    culprit: Culprit,
+    /// The connection ended over one message: the next one follows soon.
+    soon: bool,
     routes: backlog::Routes,
     rate: backlog::Rate,
     dialer: Dialer,
@@ -131,8 +144,17 @@ pub struct Publisher {
 enum End {
     /// The agent stops, and `stopped` was said as far as could be.
     Stopped,
+    /// There is something better: the next attempt follows at once.
+    Left,
     /// Another attempt is due.
-    Lost { failure: Failure, why: String },
+    Lost {
+        failure: Failure,
+        why: String,
+        /// The broker itself ended it, and it may be for a message: what a gap would say then.
+        blames: Option<GapReason>,
+    },
+    /// The broker names another one.
+    Redirected { failure: Failure, why: String, server_reference: Option<Box<str>> },
 }
 
 impl Publisher {
@@ -153,6 +175,8 @@ impl Publisher {
             intake: Intake::new(commands, setup.mqtt.topics.command.clone()),
             brokers: Brokers::new(&setup.mqtt),
             backoff,
+            culprit: Culprit::default(),
+            soon: false,
             routes: backlog::Routes::default(),
             rate: backlog::Rate::new(setup.replay_rate),
             dialer: Dialer::new(),
@@ -187,12 +211,17 @@ impl Publisher {
         while *stop.borrow() == Stop::No {
             let end = self.attempt(stop).await;
             self.tell_log().await?;
-            let end = end?;
-            let (failure, why) = match end {
+            let (failure, why) = match end? {
                 End::Stopped => break,
-                End::Lost { failure, why } => (failure, why),
+                End::Left => continue,
+                End::Lost { failure, why, .. } => (failure, why),
+                End::Redirected { failure, why, .. } => (failure, why),
             };
-            let pause = self.backoff.next(failure, random());
+            let pause = if std::mem::take(&mut self.soon) {
+                self.backoff.soon(random())
+            } else {
+                self.backoff.next(failure, random())
+            };
             self.shown(LinkState::Waiting, |status| status.last_error = Some(why));
             info!("next attempt to connect in {:.1} s", pause.as_secs_f64());
             tokio::select! {
@@ -238,46 +267,77 @@ impl Publisher {
     /// One connection, from dialling to its end.
     async fn attempt(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<End, Ended> {
         let Some((url, version)) = self.brokers.current() else {
-            return Ok(End::Lost { failure: Failure::Network, why: "no broker is configured".into() });
+            return Ok(End::Lost { failure: Failure::Network, why: "no broker is configured".into(), blames: None });
         };
         self.shown(LinkState::Connecting, |status| status.broker = Some(url.to_string()));
+        let target = Target::new(&self.setup.mqtt, &url, options::credentials().as_deref());
+        // Before they are read: what changes in between is seen as a change.
+        let files = Fingerprint::of(&target, self.setup.mqtt.password.as_ref()).await;
         let options = match options::options(&self.setup, version, self.log.boot()).await {
             Ok(options) => options,
             Err(why) => {
                 error!("{why}");
-                return Ok(End::Lost { failure: Failure::Network, why });
+                return Ok(End::Lost { failure: Failure::Network, why, blames: None });
             }
         };
         let clean_start = self.prepare(&url).await?;
-        let target = Target::new(&self.setup.mqtt, &url, options::credentials().as_deref());
         let doubtful = !clean_start && self.session.has_qos_2_state();
         let dialled = tokio::select! {
-            dialled = self.dial(&target, &options, clean_start) => dialled?,
-            _ = stopped(stop) => {
-                self.session.disconnected();
-                return Ok(End::Stopped);
-            }
+            dialled = self.dial(&target, &options, clean_start) => Some(dialled?),
+            () = too_late(stop) => None,
+        };
+        let Some(dialled) = dialled else {
+            self.session.disconnected();
+            return Ok(End::Stopped);
         };
         match dialled {
             Ok((connection, connected)) => {
                 self.brokers.connected();
                 self.quirks.connected(&url.to_string(), &self.setup, &options, &connected);
                 let began = clock::now();
-                let end = self.serve(connection, &connected, &url, version, stop).await;
+                let end = self.serve(connection, &connected, &url, files, stop).await;
                 self.session.disconnected();
                 self.doubt.disconnected();
-                self.backoff.stood(clock::now().saturating_sub(began));
-                let end = end?;
-                if let End::Lost { why, .. } = &end {
-                    warn!("connection to {url} lost: {why}");
+                let stood = clock::now().saturating_sub(began);
+                self.backoff.stood(stood);
+                if stood >= STANDING_MIN {
+                    self.brokers.stood();
+                    self.side.stood();
                 }
-                Ok(end)
+                Ok(match end? {
+                    End::Redirected { failure, why, server_reference } => {
+                        self.redirect(&url, failure, why, server_reference.as_deref())
+                    }
+                    end => {
+                        if let End::Lost { why, .. } = &end {
+                            warn!("connection to {url} lost: {why}");
+                        }
+                        end
+                    }
+                })
             }
             Err(error) => {
                 // R7: this CONNECT may have begun another session.
                 self.doubt.is_doubtful |= doubtful && error.step() == Step::Connack;
                 self.refused(&url, &error);
-                Ok(End::Lost { failure: error.failure(), why: error.to_string() })
+                Ok(match error.server_reference() {
+                    Some(reference) => self.redirect(&url, error.failure(), error.to_string(), reference),
+                    None => End::Lost { failure: error.failure(), why: error.to_string(), blames: None },
+                })
+            }
+        }
+    }
+
+    /// A broker says that another one is to be used.
+    fn redirect(&mut self, url: &BrokerUrl, failure: Failure, why: String, reference: Option<&str>) -> End {
+        match self.brokers.redirected(url, reference) {
+            Ok(to) => {
+                info!("{url} sends us to {to}");
+                End::Left
+            }
+            Err(not) => {
+                warn!("{why}; that is not followed: {not}");
+                End::Lost { failure, why, blames: None }
             }
         }
     }
@@ -375,6 +435,13 @@ impl Publisher {
 async fn stopped(stop: &mut watch::Receiver<Stop>) -> Stop {
     // A sender that is gone means the end.
     stop.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::End, |stop| *stop)
+}
+
+/// Waits until an attempt to connect is no use any more: another publisher takes over, or the agent's end can't wait.
+async fn too_late(stop: &mut watch::Receiver<Stop>) {
+    if stopped(stop).await == Stop::End {
+        tokio::time::sleep(LAST_ATTEMPT_MAX).await;
+    }
 }
 
 /// Jitter needs no secrecy. Without a source of randomness (an early boot) the clock has to do.

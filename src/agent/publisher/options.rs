@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::Setup;
+use crate::config::MqttAuth;
 use crate::encode;
-use crate::mqtt::session::{Options, Will};
+use crate::mqtt::session::{Authentication, Options, Will};
 use crate::mqtt::{QoS, Version};
 use crate::net;
 use crate::os::clock;
@@ -19,6 +20,12 @@ pub(super) async fn options(setup: &Setup, version: Version, boot: u32) -> Resul
     if let Some(secret) = &mqtt.password {
         let password = net::password(secret, credentials().as_deref()).await.map_err(|error| error.to_string())?;
         options.password = Some(password);
+    }
+    if mqtt.auth == MqttAuth::ScramSha256 {
+        if version == Version::V311 {
+            return Err("mqtt.auth = \"scram-sha-256\" needs MQTT 5, and the broker speaks 3.1.1".into());
+        }
+        options.authentication = Some(Authentication::scram_sha_256());
     }
     options.keep_alive_s = u16::try_from(mqtt.keep_alive.as_secs()).unwrap_or(u16::MAX);
     options.session_expiry_s = u32::try_from(mqtt.session_expiry.as_secs()).unwrap_or(u32::MAX);

@@ -38,6 +38,8 @@ pub(super) struct Side {
     queue: VecDeque<Notice>,
     sent: BTreeMap<PacketId, Notice>,
     next_id: u16,
+    /// Topics whose notice made the broker close the connection each time (F-28); left out until one has stood for a while.
+    given_up: BTreeSet<String>,
 }
 
 impl Side {
@@ -52,6 +54,7 @@ impl Side {
             queue: VecDeque::new(),
             sent: BTreeMap::new(),
             next_id: FIRST_ID,
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -111,8 +114,32 @@ impl Side {
         }));
     }
 
+    /// A connection stood for a while: what was given up is tried again on the next one.
+    pub(super) fn stood(&mut self) {
+        self.given_up.clear();
+    }
+
+    /// Nothing is said under this topic any more.
+    pub(super) fn give_up(&mut self, topic: &str) {
+        self.given_up.insert(topic.to_owned());
+    }
+
+    /// Topic of the first notice that waits for its acknowledgement.
+    pub(super) fn first_sent(&self) -> Option<&str> {
+        self.sent.first_key_value().map(|(_, notice)| notice.topic.as_str())
+    }
+
+    /// How many notices wait for their acknowledgement.
+    pub(super) fn in_flight(&self) -> usize {
+        self.sent.len()
+    }
+
     /// The next one to send, and its identifier.
     pub(super) fn front(&mut self) -> Option<(PacketId, &Notice)> {
+        let is_out = |notice: &Notice| notice.answers.is_none() && self.given_up.contains(&notice.topic);
+        while self.queue.front().is_some_and(is_out) {
+            self.queue.pop_front();
+        }
         let notice = self.queue.front()?;
         let mut id = PacketId::new(self.next_id)?;
         // There are far fewer notices than identifiers.

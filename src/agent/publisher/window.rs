@@ -155,6 +155,12 @@ impl Window {
         self.sent.len()
     }
 
+    /// The lowest and the highest number that wait for the broker's acknowledgement.
+    pub fn span(&self) -> Option<(u64, u64)> {
+        let numbers = || self.sent.values().map(|origin| origin.number);
+        Some((numbers().min()?, numbers().max()?))
+    }
+
     /// Everything that was read has been sent and acknowledged, and nothing is left to read.
     pub fn is_drained(&self, appended: u64) -> bool {
         self.waiting.is_empty() && self.sent.is_empty() && self.next_read >= appended
@@ -195,10 +201,11 @@ mod tests {
         window.sent();
         window.sent();
         assert_eq!(window.in_flight(), 1, "QoS 0 waits for nothing");
+        assert_eq!(window.span(), Some((5, 5)));
         assert!(!window.is_drained(8));
         assert_eq!(window.finished(packet_id(5)).unwrap().number, 5);
         assert_eq!(window.finished(packet_id(5)), None, "an acknowledgement counts once");
-        assert!(window.is_drained(8));
+        assert!(window.is_drained(8) && window.span().is_none());
     }
 
     #[test]

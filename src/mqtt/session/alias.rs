@@ -27,6 +27,11 @@ impl Outgoing {
         self.maximum = maximum;
     }
 
+    /// No connection has used it yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.maximum == 0
+    }
+
     pub(super) fn of(&self, topic: &str) -> Alias {
         if self.maximum == 0 {
             return Alias::None;

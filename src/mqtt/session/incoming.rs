@@ -14,6 +14,8 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::mqtt::packet::{PacketId, QoS, Reason};
 
+use super::sabotage::{self, Fault};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Delivered; the caller has not acknowledged it.
@@ -124,10 +126,16 @@ impl Incoming {
     pub(super) fn next_answer(&mut self) -> Option<(QoS, PacketId, Reason)> {
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             let queue = if qos == QoS::AtLeastOnce { &mut self.pubacks } else { &mut self.pubrecs };
-            let Some(&id) = queue.front() else { continue };
+            let mut turn = 0;
+            if sabotage::on(Fault::AnswersOutOfOrder) {
+                let is_due =
+                    |id: &PacketId| matches!(self.entries.get(id), Some(Entry { state: State::Acknowledged(_), .. }));
+                turn = queue.iter().rposition(is_due).unwrap_or(0);
+            }
+            let Some(&id) = queue.get(turn) else { continue };
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let State::Acknowledged(reason) = entry.state else { continue };
-            queue.pop_front();
+            queue.remove(turn);
             if qos == QoS::ExactlyOnce && !reason.is_error() {
                 entry.state = State::Known;
             } else {
@@ -165,7 +173,8 @@ impl Incoming {
 
     /// The connection is gone.
     pub(super) fn disconnected(&mut self) {
-        self.entries.retain(|_, entry| entry.qos == QoS::ExactlyOnce);
+        let forgets = sabotage::on(Fault::IncomingForgotten);
+        self.entries.retain(|_, entry| entry.qos == QoS::ExactlyOnce && !forgets);
         for entry in self.entries.values_mut() {
             entry.live = false;
             if entry.state == State::Releasing {

@@ -25,6 +25,7 @@ mod output;
 mod publish;
 mod receive;
 mod request;
+mod sabotage;
 mod timers;
 mod window;
 
@@ -43,6 +44,7 @@ use crate::mqtt::packet::{Ack, EncodeError, Packet, PacketId, QoS, Reason, Versi
 
 use output::Output;
 use request::Request;
+use sabotage::Fault;
 use timers::{Due, Timers};
 use window::Window;
 
@@ -222,6 +224,9 @@ impl Session {
         if count > 0 {
             self.output.transmitted(count);
             self.timers.sent(now);
+            if sabotage::on(Fault::TrafficHidesDeadLink) {
+                self.timers.proved(now);
+            }
             self.timers.waiting(now, self.is_waiting(), false);
         }
     }
@@ -261,15 +266,23 @@ impl Session {
     /// The transport is gone. What is in flight stays; what belongs to the connection goes.
     pub fn disconnected(&mut self) {
         self.phase = Phase::Idle;
-        self.limits = Limits::default();
-        self.output.clear();
-        self.partial.clear();
-        self.aliases_out.reset(0);
+        if !sabotage::on(Fault::LimitsKept) {
+            self.limits = Limits::default();
+        }
+        if !sabotage::on(Fault::OutputKept) {
+            self.output.clear();
+        }
+        if !sabotage::on(Fault::HalfPacketKept) {
+            self.partial.clear();
+        }
+        if !sabotage::on(Fault::AliasesKept) {
+            self.aliases_out.reset(0);
+        }
         self.aliases_in.reset(0);
         self.requests.clear();
         self.puback_for_qos_2 = false;
         self.incoming.disconnected();
-        self.window.disconnected(|id| KEPT_IDS.contains(&id.value()));
+        self.window.disconnected(|id| KEPT_IDS.contains(&id.value()) || sabotage::on(Fault::VolatileKept));
     }
 
     /// CONNACK came, and neither side has ended the connection.
@@ -313,7 +326,8 @@ impl Session {
 
     /// "PUBREC of `id` is durable": PUBREL may go out. It does so when those before it did. [MQTT-4.6.0-4]
     pub fn release(&mut self, id: PacketId) {
-        if self.window.ready(id) && self.phase == Phase::Connected {
+        let may_say = self.phase == Phase::Connected || sabotage::on(Fault::WordsAfterDisconnect);
+        if self.window.ready(id) && may_say {
             self.say_pubrels();
         }
     }
@@ -326,6 +340,11 @@ impl Session {
             self.window.remove(id);
         }
         is_plain
+    }
+
+    /// Whether PUBREC has come for it: the server has the message, and only the end of the exchange is open.
+    pub fn is_received(&self, id: PacketId) -> bool {
+        self.window.find(id).is_some_and(|slot| !matches!(slot.state, window::State::Again | window::State::Sent))
     }
 
     /// Acknowledges an incoming message. PUBACK or PUBREC goes out when those before it did; 3.1.1 has no reasons.
@@ -359,7 +378,7 @@ impl Session {
 
     /// Queues a packet that is not PUBLISH, unless the connection is ending.
     fn say(&mut self, packet: &Packet<'_>) {
-        if self.phase == Phase::Connected {
+        if self.phase == Phase::Connected || sabotage::on(Fault::WordsAfterDisconnect) {
             let result = self.try_say(packet);
             debug_assert!(result.is_ok(), "what the session says by itself can be encoded: {packet:?}");
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::mqtt::auth::SCRAM_SHA_256;
 use crate::mqtt::packet::{PACKET_MAX, PropertyList, QoS, Version};
 
 /// Everything that CONNECT says, besides Clean Start.
@@ -32,7 +33,7 @@ pub struct Options {
     /// PUBCOMP waits for [`complete`](super::Session::complete). Needed by whoever gives identifiers of incoming
     /// QoS 2 messages back after a restart: one that was forgotten too late would swallow the next message that bears it.
     pub hold_completion: bool,
-    /// Enhanced authentication (5.0).
+    /// Enhanced authentication (5.0), such as [`Authentication::scram_sha_256`].
     pub authentication: Option<Authentication>,
     /// Further properties of CONNECT (5.0): user properties, request response information, request problem
     /// information. Others are refused.
@@ -98,8 +99,15 @@ pub struct Will {
 pub struct Authentication {
     /// The mechanism's name.
     pub method: String,
-    /// Its first message.
+    /// Its first message. `None` for SCRAM-SHA-256: `net` makes it, from user name and password.
     pub data: Option<Vec<u8>>,
+}
+
+impl Authentication {
+    /// By SCRAM-SHA-256, with user name and password of the [`Options`]. The password itself is not sent.
+    pub fn scram_sha_256() -> Self {
+        Self { method: SCRAM_SHA_256.to_owned(), data: None }
+    }
 }
 
 /// What the server grants on this connection; what CONNACK does not say has its default, afresh each time.

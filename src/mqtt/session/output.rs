@@ -7,6 +7,8 @@
 
 use crate::mqtt::packet::{PACKET_MAX, Version, frame_len};
 
+use super::sabotage::{self, Fault};
+
 /// A lane that was emptied keeps no more memory than this.
 const KEPT_MAX: usize = 2 * super::OUTPUT_MAX;
 
@@ -83,6 +85,9 @@ pub(super) struct Output {
 impl Output {
     /// [MQTT-3.3.4-8]: what is not PUBLISH never waits behind PUBLISH.
     pub(super) fn transmit(&self) -> &[u8] {
+        if self.publishes_go_first() {
+            return self.publishes.rest();
+        }
         match (self.publishes.is_inside_packet(), self.control.pending() == 0) {
             (_, true) => self.publishes.rest(),
             (true, false) => self.publishes.rest_of_packet(),
@@ -90,8 +95,12 @@ impl Output {
         }
     }
 
+    fn publishes_go_first(&self) -> bool {
+        sabotage::on(Fault::ControlBehindPublishes) && self.publishes.pending() > 0
+    }
+
     pub(super) fn transmitted(&mut self, count: usize) {
-        if self.publishes.is_inside_packet() || self.control.pending() == 0 {
+        if self.publishes_go_first() || self.publishes.is_inside_packet() || self.control.pending() == 0 {
             self.publishes.advance(count);
         } else {
             self.control.advance(count);

@@ -6,6 +6,7 @@ use crate::mqtt::packet::property::{bits, id as property_id};
 use crate::mqtt::packet::{EncodeError, PacketId, Publish, QoS, Version};
 
 use super::alias::Alias;
+use super::sabotage::{self, Fault};
 use super::window::State;
 use super::{KEPT_IDS, OUTPUT_MAX, Phase, PublishError, Session, VOLATILE_IDS, Want};
 
@@ -26,7 +27,7 @@ impl Session {
         if self.phase != Phase::Connected || self.output.publishes.pending() >= OUTPUT_MAX {
             return Want::Nothing;
         }
-        if let Some(id) = self.window.next_again() {
+        if let Some(id) = self.window.next_again().filter(|_| !sabotage::on(Fault::FreshBeforeResend)) {
             return if self.has_quota() { Want::Resend(id) } else { Want::Nothing };
         }
         let limit = self.in_flight_max.min(usize::from(self.limits.receive_maximum));
@@ -48,7 +49,7 @@ impl Session {
         }
         let part = self.part_of(message)?;
         // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
-        let message = Publish { dup: part == Part::Again, ..*message };
+        let message = Publish { dup: part == Part::Again && !sabotage::on(Fault::DupForgotten), ..*message };
         let size = self.check(&message)?;
         self.check_room(part, size)?;
         self.put(&message, size);
@@ -82,9 +83,11 @@ impl Session {
                 }
             }
             (Some(slot), Some(next)) if slot.state == State::Again => Err(PublishError::ResendFirst(next)),
-            (Some(_), _) => Err(PublishError::IdInUse(id)), // [MQTT-2.2.1-3]
-            (None, Some(next)) if is_kept => Err(PublishError::ResendFirst(next)), // [MQTT-4.6.0-1]
-            (None, _) => Ok(Part::First(id)),
+            (Some(_), _) if !sabotage::on(Fault::IdInUse) => Err(PublishError::IdInUse(id)), // [MQTT-2.2.1-3]
+            (None, Some(next)) if is_kept && !sabotage::on(Fault::FreshBeforeResend) => {
+                Err(PublishError::ResendFirst(next))
+            } // [MQTT-4.6.0-1]
+            (_, _) => Ok(Part::First(id)),
         }
     }
 
@@ -102,7 +105,7 @@ impl Session {
             EncodeError::Property(_) => PublishError::Properties,
             _ => PublishError::Topic, // [MQTT-3.3.2-2]
         })?;
-        if message.qos > self.limits.maximum_qos {
+        if message.qos > self.limits.maximum_qos && !sabotage::on(Fault::QosTooHighSent) {
             return Err(PublishError::QosTooHigh { max: self.limits.maximum_qos }); // [MQTT-3.2.2-11]
         }
         if message.retain && !self.limits.retain_available {
@@ -110,7 +113,7 @@ impl Session {
         }
         let limit = self.limits.maximum_packet_size;
         match message.encoded_len(version) {
-            Ok(size) if size <= limit => Ok(size),
+            Ok(size) if size <= limit || sabotage::on(Fault::TooLargeSent) => Ok(size),
             Ok(size) => Err(PublishError::TooLarge { size, limit }), // [MQTT-3.2.2-15]
             Err(_) => Err(PublishError::TooLarge { size: u32::MAX, limit }),
         }
@@ -132,7 +135,11 @@ impl Session {
 
     /// [MQTT-3.3.4-7] [MQTT-4.9.0-2]: PUBRELs that were sent again count too, so that resuming never exceeds it.
     fn has_quota(&self) -> bool {
-        self.window.live() < usize::from(self.limits.receive_maximum)
+        let limit = usize::from(self.limits.receive_maximum);
+        if sabotage::on(Fault::QuotaNotReset) {
+            return self.window.count() < limit;
+        }
+        self.window.live() < limit || (self.window.next_again().is_some() && sabotage::on(Fault::QuotaIgnoredOnResend))
     }
 
     fn put(&mut self, message: &Publish<'_>, size: u32) {

@@ -8,6 +8,7 @@ use crate::mqtt::packet::{
 };
 
 use super::incoming::{Arrival, Release};
+use super::sabotage::{self, Fault};
 use super::window::{Slot, State};
 use super::{
     CONTROL_MAX, Connected, EVENTS_MAX, Event, Limits, Message, Phase, ProtocolError, RECEIVE_MAXIMUM_V311, Refused,
@@ -146,17 +147,22 @@ impl Session {
             })));
             return Ok(());
         }
-        if clean_start && packet.session_present {
+        if clean_start && packet.session_present && !sabotage::on(Fault::CleanStartContradicted) {
             return Err(DecodeError::protocol("MQTT-3.2.2-4", "session present after a clean start"));
         }
         let mut connected = self.connected(&packet);
         connected.session_present = packet.session_present;
         self.limits = connected.limits;
         let aliases = if version == Version::V5 { self.limits.topic_alias_maximum } else { 0 };
-        self.aliases_out.reset(aliases.min(self.asked.topic_aliases_out));
+        if sabotage::on(Fault::AliasesBeyondMaximum) {
+            self.aliases_out.reset(self.asked.topic_aliases_out);
+        } else if !sabotage::on(Fault::AliasesKept) || self.aliases_out.is_fresh() {
+            self.aliases_out.reset(aliases.min(self.asked.topic_aliases_out));
+        }
         self.phase = Phase::Connected;
         self.timers.start(now, connected.keep_alive_s);
-        if packet.session_present {
+        let taken_for_old = packet.session_present || sabotage::on(Fault::NewSessionTakenForOld);
+        if taken_for_old && !sabotage::on(Fault::OldSessionTakenForNew) {
             self.say_pubrels(); // before any PUBLISH, and in the order of the PUBRECs [MQTT-4.4.0-1] [MQTT-4.6.0-4]
         } else {
             connected.forgotten = self.window.count(); // [MQTT-3.2.2-5]
@@ -175,13 +181,18 @@ impl Session {
             session_expiry_s: self.asked.session_expiry_s,
             ..Connected::default()
         };
+        if sabotage::on(Fault::LimitsKept) {
+            connected.limits = self.limits;
+        }
         let limits: &mut Limits = &mut connected.limits;
         if self.asked.version == Version::V311 {
             limits.receive_maximum = RECEIVE_MAXIMUM_V311;
         }
         for property in packet.properties.iter() {
             match property {
-                Property::ReceiveMaximum(value) => limits.receive_maximum = value,
+                Property::ReceiveMaximum(value) if !sabotage::on(Fault::ReceiveMaximumIgnored) => {
+                    limits.receive_maximum = value;
+                }
                 Property::MaximumQos(qos) => limits.maximum_qos = qos,
                 Property::RetainAvailable(value) => limits.retain_available = value,
                 Property::MaximumPacketSize(value) => limits.maximum_packet_size = value.min(PACKET_MAX),
@@ -241,6 +252,11 @@ impl Session {
             None => false,
             Some(_) if self.phase != Phase::Connected => return Ok(()),
             Some(id) => match self.incoming.arrived(id, packet.qos, self.asked.receive_maximum) {
+                Arrival::New | Arrival::Repeated | Arrival::Pending
+                    if sabotage::on(Fault::DedupByDup) && packet.qos == QoS::ExactlyOnce =>
+                {
+                    packet.dup
+                }
                 Arrival::New => false,
                 Arrival::Pending => true,
                 Arrival::Repeated => {
@@ -312,13 +328,16 @@ impl Session {
             _ if slot.qos != QoS::ExactlyOnce => {
                 return Err(DecodeError::protocol("MQTT-4.3.2-3", "PUBREC for a message of QoS 1"));
             }
-            State::Again | State::Sent if ack.reason.is_error() => {
+            State::Again | State::Sent if ack.reason.is_error() && !sabotage::on(Fault::RefusalNotFinal) => {
                 self.window.remove(ack.id); // the identifier is free, the next use of it a new message [MQTT-4.3.3-9]
                 self.acknowledged(ack);
             }
             State::Again | State::Sent => {
                 self.window.received(ack.id);
                 self.events.push_back(Event::Received { id: ack.id });
+                if sabotage::on(Fault::ReleasedEarly) && self.window.ready(ack.id) {
+                    self.say_pubrels();
+                }
             }
             State::Released if !ack.reason.is_error() => self.say(&Packet::Pubrel(Ack::new(ack.id))),
             // PUBREL is on its way, or the server repeats itself; an error now contradicts what it said.
@@ -337,6 +356,7 @@ impl Session {
                 }
             }
             Release::Repeated => {}
+            Release::Unknown if sabotage::on(Fault::PubcompForgotten) => {}
             Release::Unknown => {
                 let reason = Reason::PACKET_IDENTIFIER_NOT_FOUND;
                 self.say(&Packet::Pubcomp(Ack::with_reason(ack.id, reason)));
@@ -351,7 +371,7 @@ impl Session {
             && slot.state == State::Released
         {
             self.window.remove(ack.id);
-            let first = !slot.released_before;
+            let first = !slot.released_before || sabotage::on(Fault::FirstForgotten);
             self.events.push_back(Event::Completed { id: ack.id, reason: ack.reason, first });
         }
     }

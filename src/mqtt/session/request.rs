@@ -8,6 +8,7 @@ use crate::mqtt::packet::{
     Reason, Subscribe, Topics, Unsubscribe, Version, topic,
 };
 
+use super::sabotage::{self, Fault};
 use super::{Asked, Options, Phase, REQUEST_IDS, REQUESTS_MAX, RequestError, Session};
 
 /// A SUBSCRIBE or UNSUBSCRIBE that waits for its answer.
@@ -198,11 +199,16 @@ impl Session {
     fn request_id(&mut self) -> PacketId {
         loop {
             let value = self.next_request_id;
-            self.next_request_id =
-                if value >= *REQUEST_IDS.end() { *REQUEST_IDS.start() } else { value.saturating_add(1) };
+            self.next_request_id = if sabotage::on(Fault::RequestIdInUse) {
+                value
+            } else if value >= *REQUEST_IDS.end() {
+                *REQUEST_IDS.start()
+            } else {
+                value.saturating_add(1)
+            };
             // There are more identifiers than `REQUESTS_MAX`, so this ends; none of them is 0.
             if let Some(id) = PacketId::new(value)
-                && !self.requests.iter().any(|request| request.id == id)
+                && (!self.requests.iter().any(|request| request.id == id) || sabotage::on(Fault::RequestIdInUse))
             {
                 return id;
             }

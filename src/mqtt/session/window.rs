@@ -21,6 +21,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::mqtt::packet::{PacketId, QoS};
 
+use super::sabotage::{self, Fault};
+
 /// Index of a slot; `NONE` is none.
 type Index = u32;
 const NONE: Index = Index::MAX;
@@ -172,7 +174,8 @@ impl Window {
         if self.find(id).is_some() {
             return;
         }
-        let index = self.add(id, QoS::ExactlyOnce, State::Ready, 0);
+        let state = if sabotage::on(Fault::ReleasedNotRestored) { State::Received } else { State::Ready };
+        let index = self.add(id, QoS::ExactlyOnce, state, 0);
         if let Some(slot) = self.slot_mut(index) {
             slot.released_before = true;
         }
@@ -219,6 +222,12 @@ impl Window {
 
     /// The next PUBREL to send, in the order of the PUBRECs. [MQTT-4.6.0-4]
     pub(super) fn release_next(&mut self) -> Option<PacketId> {
+        if sabotage::on(Fault::PubrelsOutOfOrder) {
+            let id = self.line(self.exchanges).filter(|slot| slot.state == State::Ready).last()?.id;
+            let index = *self.index.get(&id)?;
+            self.slot_mut(index)?.state = State::Released;
+            return Some(id);
+        }
         let slot = self.slot_mut(self.unreleased).filter(|slot| slot.state == State::Ready)?;
         slot.state = State::Released;
         let (id, next) = (slot.id, slot.next);
@@ -259,6 +268,20 @@ impl Window {
                 self.remove(slot.id);
             }
             index = slot.next;
+        }
+        if sabotage::on(Fault::PublishAfterPubrel) {
+            let ids: Vec<_> = self.line(self.exchanges).map(|slot| slot.id).collect();
+            for id in ids {
+                self.remove(id);
+                self.restore_sent(id, QoS::ExactlyOnce);
+            }
+        }
+        if sabotage::on(Fault::ResendOutOfOrder) && self.publishes.first != self.publishes.last {
+            let first = self.slot(self.publishes.first).copied();
+            if let Some(first) = first.filter(|first| first.state == State::Again) {
+                self.remove(first.id);
+                self.restore_sent(first.id, first.qos);
+            }
         }
         self.next = self.publishes.first;
         self.unreleased = self.exchanges.first;

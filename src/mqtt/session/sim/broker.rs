@@ -6,11 +6,11 @@ use super::client::{Client, VOLATILE};
 use super::{Ledger, Plan, Random};
 use crate::mqtt::packet::{
     self, Ack, Connack, Connect, PACKET_MAX, Packet, PacketId, Properties, Property, PropertyList, Publish, QoS,
-    Reason, Version,
+    Reason, Reasons, Suback, Unsuback, Version,
 };
 
 /// What outlives a connection.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Kept {
     /// QoS 2 identifiers between PUBLISH and PUBREL, with the message's number and whether it was delivered.
     received: BTreeMap<PacketId, (u32, bool)>,
@@ -19,6 +19,7 @@ struct Kept {
     outgoing: VecDeque<Out>,
     /// 3.1.1, clean session.
     ends_with_connection: bool,
+    is_subscribed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -28,6 +29,7 @@ enum OutState {
     Released,
 }
 
+#[derive(Clone)]
 struct Out {
     number: u32,
     qos: QoS,
@@ -58,12 +60,16 @@ struct Connection {
     pubacks_due: VecDeque<PacketId>,
     pubrecs_due: VecDeque<PacketId>,
     answers: VecDeque<Answer>,
+    /// SUBSCRIBEs and UNSUBSCRIBEs that were not answered.
+    requests: BTreeSet<PacketId>,
 }
 
 enum Answer {
     Puback(PacketId, Reason),
     Pubrec(PacketId, Reason),
     Pubcomp(PacketId, Reason),
+    Suback(PacketId),
+    Unsuback(PacketId, Reason),
     Pingresp,
 }
 
@@ -72,6 +78,8 @@ pub(super) struct Broker {
     random: Random,
     ledger: Ledger,
     kept: Option<Kept>,
+    /// What it was at some time in this session.
+    copy: Option<Kept>,
     /// Counts sessions.
     epoch: u32,
     connection: Option<Connection>,
@@ -94,6 +102,7 @@ impl Broker {
             random,
             ledger,
             kept: None,
+            copy: None,
             epoch: 0,
             connection: None,
             deliveries: BTreeMap::new(),
@@ -125,6 +134,7 @@ impl Broker {
             pubacks_due: VecDeque::new(),
             pubrecs_due: VecDeque::new(),
             answers: VecDeque::new(),
+            requests: BTreeSet::new(),
         });
     }
 
@@ -135,7 +145,17 @@ impl Broker {
         }
     }
 
+    /// Comes back with an older copy of its state, or makes one.
+    pub(super) fn go_back(&mut self) {
+        if self.kept.is_some() && self.copy.is_some() && self.random.percent(60) {
+            self.kept = self.copy.take();
+        } else {
+            self.copy = self.kept.clone();
+        }
+    }
+
     pub(super) fn lose_session(&mut self) {
+        self.copy = None;
         if let Some(kept) = self.kept.take() {
             self.lost.extend(kept.outgoing.iter().map(|out| out.number));
         }
@@ -191,6 +211,17 @@ impl Broker {
                 connection.put(&Packet::Pubrel(Ack::new(ack.id)));
             }
             Packet::Pubcomp(ack) => self.outgoing().retain(|out| out.id != Some(ack.id)),
+            Packet::Subscribe(packet) => {
+                connection.request(packet.id);
+                self.kept.as_mut().unwrap().is_subscribed = true;
+                connection.answers.push_back(Answer::Suback(packet.id));
+            }
+            Packet::Unsubscribe(packet) => {
+                connection.request(packet.id);
+                let was = std::mem::take(&mut self.kept.as_mut().unwrap().is_subscribed);
+                let reason = if was { Reason::SUCCESS } else { Reason::NO_SUBSCRIPTION_EXISTED };
+                connection.answers.push_back(Answer::Unsuback(packet.id, reason));
+            }
             Packet::Pingreq => connection.answers.push_back(Answer::Pingresp),
             Packet::Disconnect(_) => connection.has_left = true,
             other => panic!("{other:?}"),
@@ -298,7 +329,13 @@ impl Broker {
 
     fn pubrel(&mut self, connection: &mut Connection, ack: &Ack<'_>) {
         assert_eq!(ack.reason, Reason::SUCCESS);
-        let answers = self.kept.as_ref().unwrap().pubrecs.get(&ack.id).copied().expect("PUBREL answers a PUBREC");
+        let answers = self.kept.as_ref().unwrap().pubrecs.get(&ack.id).copied();
+        let answers = match answers {
+            // That PUBREC was sent in what is the future by now.
+            _ if self.plan.goes_back => connection.pubrel,
+            Some(answers) => answers,
+            None => panic!("PUBREL of {} answers no PUBREC", ack.id),
+        };
         assert!(answers >= connection.pubrel, "PUBRELs in the order of the PUBRECs, over connections"); // [MQTT-4.6.0-4]
         connection.pubrel = answers;
         connection.open.insert(ack.id);
@@ -352,6 +389,17 @@ impl Broker {
             Some(Answer::Pubcomp(id, reason)) => {
                 connection.open.remove(&id);
                 connection.put(&Packet::Pubcomp(Ack::with_reason(id, reason)));
+            }
+            Some(Answer::Suback(id)) => {
+                connection.requests.remove(&id);
+                let reasons = Reasons::new(&[2]);
+                connection.put(&Packet::Suback(Suback { id, properties: Properties::EMPTY, reasons }));
+            }
+            Some(Answer::Unsuback(id, reason)) => {
+                connection.requests.remove(&id);
+                let code = [reason.code()];
+                let reasons = Reasons::new(if connection.version == Version::V5 { &code } else { &[] });
+                connection.put(&Packet::Unsuback(Unsuback { id, properties: Properties::EMPTY, reasons }));
             }
             Some(Answer::Pingresp) => connection.put(&Packet::Pingresp),
         }
@@ -414,18 +462,22 @@ impl Broker {
 
     /// What must be true when nothing is left to do.
     pub(super) fn check_end(&self, client: &Client) {
+        let is_subscribed = self.kept.as_ref().is_some_and(|kept| kept.is_subscribed);
+        assert!(self.plan.goes_back || is_subscribed == client.wish, "subscribed {is_subscribed}, not {}", client.wish);
         for (number, message) in client.log.iter().enumerate() {
             let number = number as u32;
             let deliveries = self.deliveries.get(&number).map_or(&[][..], Vec::as_slice);
             // A limit that changed makes a gap, as a refusal does.
-            let may_miss = self.refused.contains(&number) || self.plan.has_changing_limits;
+            let may_miss = self.refused.contains(&number)
+                || self.plan.has_changing_limits
+                || (message.qos == QoS::ExactlyOnce && client.doubtful.contains(&number) && self.plan.goes_back);
             match message.qos {
                 QoS::AtMostOnce => continue,
                 QoS::AtLeastOnce | QoS::ExactlyOnce => {
                     assert!(!deliveries.is_empty() || may_miss, "{number} at {} is lost", message.qos);
                 }
             }
-            if message.qos == QoS::ExactlyOnce {
+            if message.qos == QoS::ExactlyOnce && !self.plan.goes_back {
                 let sessions: BTreeSet<_> = deliveries.iter().collect();
                 // [MQTT-4.3.3-6] [MQTT-4.4.0-1]
                 assert_eq!(sessions.len(), deliveries.len(), "{number} came twice in one session: {deliveries:?}");
@@ -442,6 +494,11 @@ impl Connection {
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes).unwrap();
         self.output.extend(bytes);
+    }
+
+    /// [MQTT-2.2.1-3]
+    fn request(&mut self, id: PacketId) {
+        assert!(!self.open.contains(&id) && self.requests.insert(id), "identifier {id} is in use");
     }
 
     /// [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.2.2-17]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::{Event, Options, PublishError, Session, Want};
+use super::super::{Event, Options, PublishError, RequestError, Session, Want};
 use super::{Ledger, Plan, Random};
-use crate::mqtt::packet::{PacketId, Properties, Publish, QoS, Reason, Version};
+use crate::mqtt::packet::{Filter, PacketId, Properties, PropertyList, Publish, QoS, Reason, Version};
 
 /// Payloads from here on are of messages outside the log.
 pub(super) const VOLATILE: u32 = 1 << 31;
@@ -32,6 +32,11 @@ struct Store {
     is_connecting: bool,
     accepted: Vec<u32>,
     incoming_ids: BTreeSet<PacketId>,
+    /// Whether the session has our subscription; `None`: a request for it or against it is on its way.
+    subscribed: Option<bool>,
+    /// CONNECTs since a CONNACK was handled. With more than one, a session that is present may be a new one, in which
+    /// nothing is subscribed to.
+    unanswered: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +82,11 @@ pub(super) struct Client {
     to_complete: Vec<PacketId>,
     by_id: BTreeMap<PacketId, u32>,
     next: u32,
+    /// Whether we want to be subscribed.
+    pub(super) wish: bool,
+    requests: BTreeSet<PacketId>,
+    /// PUBRELs that were sent more than once and are not known: only a broker that went back in time can tell why.
+    pub(super) doubtful: BTreeSet<u32>,
     /// The owner wants the connection to end.
     pub(super) must_close: bool,
 }
@@ -116,6 +126,9 @@ impl Client {
             to_complete: Vec::new(),
             by_id: BTreeMap::new(),
             next: 0,
+            wish: true,
+            requests: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             must_close: false,
         }
     }
@@ -125,6 +138,9 @@ impl Client {
             && self.session.in_flight() == 0
             && self.unsynced.is_empty()
             && !self.durable.is_clean
+            // What the broker has of a session shows when it says that it is present.
+            && self.session.is_connected()
+            && self.durable.subscribed == Some(self.wish)
     }
 
     pub(super) fn accepted(&self) -> &[u32] {
@@ -139,6 +155,7 @@ impl Client {
         self.commit(|store| {
             store.is_clean |= doubted;
             store.is_connecting = is_delicate;
+            store.unanswered += 1;
         });
         let options = Options {
             version: self.plan.version,
@@ -164,6 +181,40 @@ impl Client {
             if !self.give(now, number, is_resend) {
                 return;
             }
+        }
+    }
+
+    /// Asks for the subscription, or for its end, where the session has it otherwise.
+    pub(super) fn request(&mut self, now: Duration, is_calm: bool) {
+        if !is_calm && self.random.percent(10) && self.requests.is_empty() {
+            self.wish = !self.wish;
+        }
+        let again = !self.requests.is_empty() && self.requests.len() < 3 && self.random.percent(20);
+        if !self.session.is_connected() || (!again && self.durable.subscribed == Some(self.wish)) {
+            return;
+        }
+        if !again && !self.requests.is_empty() {
+            return;
+        }
+        // Unknown before it is sent: a crash behind it must not believe what was before.
+        self.commit(|store| store.subscribed = None);
+        let sent = if self.wish {
+            self.session.subscribe(now, &[Filter::new("to/us", QoS::ExactlyOnce)], &PropertyList::new())
+        } else {
+            self.session.unsubscribe(now, &["to/us"])
+        };
+        match sent {
+            Ok(id) => assert!(self.requests.insert(id), "request {id} bears an identifier in use"), // [MQTT-2.2.1-3]
+            Err(RequestError::TooLarge { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn requested(&mut self, id: PacketId) {
+        assert!(self.requests.remove(&id), "nothing was asked under {id}");
+        if self.requests.is_empty() {
+            let wish = self.wish;
+            self.commit(|store| store.subscribed = Some(wish));
         }
     }
 
@@ -236,7 +287,16 @@ impl Client {
                     self.to_release.push(id);
                 }
                 Event::Completed { id, reason, first } => {
-                    assert!(!first || reason == Reason::SUCCESS, "the broker forgot what it had just received");
+                    if first && reason != Reason::SUCCESS {
+                        // R9: the broker went back in time. What it has lost is sent again, as new.
+                        assert!(self.plan.goes_back, "the broker forgot what it had just received");
+                        self.commit(|store| store.is_clean = true);
+                        self.must_close = true;
+                        continue;
+                    }
+                    if reason != Reason::SUCCESS {
+                        self.doubtful.extend(self.by_id.get(&id));
+                    }
                     self.finished(id);
                 }
                 Event::Message(message) => {
@@ -253,6 +313,7 @@ impl Client {
                     self.write(Write::Forget(id));
                     self.to_complete.push(id);
                 }
+                Event::Subscribed { id, .. } | Event::Unsubscribed { id, .. } => self.requested(id),
                 other => panic!("{other:?}"),
             }
         }
@@ -278,9 +339,15 @@ impl Client {
                 store.released.clear();
                 store.incoming_ids.clear();
                 store.sent = 0;
+                store.subscribed = Some(false);
             });
         }
-        self.commit(|store| (store.is_connecting, store.is_clean) = (false, false));
+        self.commit(|store| {
+            (store.is_connecting, store.is_clean) = (false, false);
+            if std::mem::take(&mut store.unanswered) > 1 {
+                store.subscribed = None;
+            }
+        });
         if was_clean && self.plan.version == Version::V311 {
             // A clean session of 3.1.1 ends with its connection: this one only wiped the old one away.
             self.session.disconnect(Reason::SUCCESS, None);
@@ -343,6 +410,7 @@ impl Client {
     pub(super) fn disconnected(&mut self, now: Duration) {
         self.handle_events(now);
         self.must_close = false;
+        self.requests.clear();
         self.session.disconnected();
     }
 
@@ -376,6 +444,8 @@ impl Client {
         self.to_release.clear();
         self.to_acknowledge.clear();
         self.to_complete.clear();
+        self.requests.clear();
+        self.must_close = false;
         self.next = self.durable.sent;
     }
 }

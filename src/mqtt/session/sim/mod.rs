@@ -10,7 +10,7 @@
 //!   connection, no packet that is too large, no PUBREL before it is durable, nothing behind DISCONNECT.
 //! - When the faults end, everything drains.
 //!
-//! `OUTSTATION_SIM_SEEDS` is how many lives are lived (3000 where it is not set), `OUTSTATION_SIM_FIRST` the first
+//! `OUTSTATION_SIM_SEEDS` is how many lives are lived (20,000 where it is not set), `OUTSTATION_SIM_FIRST` the first
 //! seed. A life that breaks a promise prints its seed.
 
 mod broker;
@@ -21,6 +21,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::sabotage::{self, FAULTS};
+use super::tests::PROBES;
 use crate::mqtt::packet::{QoS, Version};
 
 use broker::Broker;
@@ -30,6 +32,11 @@ use client::Client;
 const FAULTY_STEPS_MAX: u64 = 600;
 /// Steps without faults in which everything has to drain.
 const DRAIN_STEPS_MAX: u64 = 60_000;
+
+/// Lives that are lived where nothing else is asked for.
+const LIVES: u64 = 20_000;
+/// Lives in which a fault that was put in should show.
+const LIVES_WITH_FAULT: u64 = 150;
 
 const MIXED: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
@@ -72,6 +79,8 @@ struct Plan {
     aliases: u64,
     /// Percent.
     refusals: u64,
+    /// The broker comes back with an older copy of its state (R9).
+    goes_back: bool,
     /// The broker delivers a QoS 2 message when PUBREL comes, not when PUBLISH comes.
     delivers_on_pubrel: bool,
     /// Percent of all steps.
@@ -91,20 +100,23 @@ impl Plan {
     fn new(random: &mut Random) -> Self {
         let version = if random.percent(70) { Version::V5 } else { Version::V311 };
         let v5 = version == Version::V5;
+        let goes_back = v5 && random.percent(15);
         Self {
             version,
             messages: 5 + random.below(40) as u32,
             topics: 1 + random.below(4),
-            ids: [8, 16, 32_768][random.below(3) as usize],
+            // With a broker that goes back none comes round: it may meet the message that had it before.
+            ids: if goes_back { 32_768 } else { [8, 16, 32_768][random.below(3) as usize] },
             in_flight_max: 1 + random.below(8) as u16,
             receive_maximum: 1 + random.below(8),
             has_changing_limits: v5 && random.percent(20),
             aliases: random.below(4),
             refusals: if v5 && random.percent(30) { 10 } else { 0 },
+            goes_back,
             delivers_on_pubrel: random.percent(50),
             faults: [1, 3, 10][random.below(3) as usize],
             syncs: [100, 30, 5][random.below(3) as usize],
-            incoming: random.below(60) as u32,
+            incoming: if goes_back { 0 } else { random.below(60) as u32 },
             incoming_qos: [MIXED, [QoS::ExactlyOnce; 3]][random.below(2) as usize],
             forgets_dup: if random.percent(20) { 50 } else { 0 },
             chunk: [3, 40, 400][random.below(3) as usize],
@@ -174,8 +186,9 @@ impl World {
             return;
         }
         let count = 1 + self.random.below(self.plan.chunk) as usize;
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 | 1 => self.client.fill(self.now),
+            10 => self.client.request(self.now, !self.has_faults),
             2 | 3 => self.write(count),
             4 | 5 => self.read_at_broker(count),
             6 => self.broker.work(),
@@ -183,6 +196,9 @@ impl World {
             8 => self.read(count),
             9 if self.random.percent(self.plan.syncs) => self.client.sync(),
             _ => self.pass(),
+        }
+        if self.has_faults && self.random.below(2000) < self.plan.faults {
+            return self.crash_unnoted();
         }
         self.client.handle_events(self.now);
         let is_said = self.client.session.is_closing() && self.client.session.transmit().is_empty();
@@ -195,7 +211,11 @@ impl World {
     }
 
     fn fault(&mut self) {
-        match self.random.below(8) {
+        match self.random.below(9) {
+            8 if self.plan.goes_back => {
+                self.cut();
+                self.broker.go_back();
+            }
             0..=2 => self.cut(),
             3 => {
                 self.cut();
@@ -218,6 +238,13 @@ impl World {
             }
             _ => self.client.leave(),
         }
+    }
+
+    /// What the session was just told is lost with the process: CONNACK of a new session among it.
+    fn crash_unnoted(&mut self) {
+        self.link = None;
+        self.client.crash();
+        self.broker.disconnected();
     }
 
     fn cut(&mut self) {
@@ -284,12 +311,43 @@ fn number_from(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+/// On as many threads as there are processors, each with every so many-th seed.
 #[test]
 fn every_life_keeps_its_promises() {
     let first = number_from("OUTSTATION_SIM_FIRST", 0);
-    let count = number_from("OUTSTATION_SIM_SEEDS", 3000);
-    for seed in first..first + count {
-        let seed = Seed(seed);
-        World::new(seed.0).live();
+    let last = first + number_from("OUTSTATION_SIM_SEEDS", LIVES);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for thread in 0..threads as u64 {
+            scope.spawn(move || {
+                for seed in (first + thread..last).step_by(threads) {
+                    let seed = Seed(seed);
+                    World::new(seed.0).live();
+                }
+            });
+        }
+    });
+}
+
+/// Each fault that is put into the session is found: by lives, or by a test of the single steps.
+#[test]
+fn every_fault_put_in_is_found() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for &fault in FAULTS {
+        sabotage::set(Some(fault));
+        let life = (0..LIVES_WITH_FAULT).find(|&seed| std::panic::catch_unwind(|| World::new(seed).live()).is_err());
+        let test = PROBES.iter().find(|(_, probe)| std::panic::catch_unwind(probe).is_err()).map(|(name, _)| name);
+        if std::env::var_os("OUTSTATION_SIM_SHOW").is_some() {
+            println!("{fault:?}: life {life:?}, test {test:?}");
+        }
+        if life.is_none() && test.is_none() {
+            missed.push(fault);
+        }
     }
+    sabotage::set(None);
+    std::panic::set_hook(quiet);
+    assert_eq!(missed, [], "the simulation and the tests see nothing of these");
+    assert!(FAULTS.len() >= 20);
 }

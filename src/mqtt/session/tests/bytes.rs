@@ -107,7 +107,7 @@ proptest! {
 
 /// A packet that never ends holds what came of it, and no more.
 #[test]
-fn half_a_packet_costs_what_came() {
+pub(super) fn half_a_packet_costs_what_came() {
     let mut wire = Wire::connected(&[]);
     wire.session.receive(wire.now, &[0x30, 0xFF, 0xFF, 0x1F]).unwrap(); // claims 524,287 bytes
     for _ in 0..100 {
@@ -120,7 +120,7 @@ fn half_a_packet_costs_what_came() {
 
 /// A server that asks for answers and reads none is left, and so is one that is faster than its reader.
 #[test]
-fn floods_are_bounded() {
+pub(super) fn floods_are_bounded() {
     let mut wire = Wire::connected(&[]);
     let mut pubrel = Vec::new();
     Packet::Pubrel(Ack::new(id(1))).encode(Version::V5, &mut pubrel).unwrap();

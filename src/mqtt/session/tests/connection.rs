@@ -8,7 +8,7 @@ fn fresh() -> Wire {
 }
 
 #[test]
-fn connack_is_honoured_afresh() {
+pub(super) fn connack_is_honoured_afresh() {
     let mut wire = fresh();
     let connected = wire.connect(
         &options(),
@@ -31,7 +31,7 @@ fn connack_is_honoured_afresh() {
 
 /// F-27: 3.1.1 names no limit, and a broker that is given more than it takes loses the surplus.
 #[test]
-fn a_connection_of_3_1_1_has_a_limit_of_ours() {
+pub(super) fn a_connection_of_3_1_1_has_a_limit_of_ours() {
     let mut wire = fresh();
     let connected = wire.connect(&Options { version: Version::V311, ..options() }, false, &[]);
     assert_eq!(connected.limits.receive_maximum, RECEIVE_MAXIMUM_V311);
@@ -39,7 +39,7 @@ fn a_connection_of_3_1_1_has_a_limit_of_ours() {
 
 /// [MQTT-3.2.2-4]; 3.1.1: a clean session has nothing to be present.
 #[test]
-fn session_present_after_a_clean_start_is_an_error() {
+pub(super) fn session_present_after_a_clean_start_is_an_error() {
     let mut wire = fresh();
     wire.session.connect(wire.now, &options(), true).unwrap();
     assert_eq!(wire.sent(), ["CONNECT true"]);
@@ -49,7 +49,7 @@ fn session_present_after_a_clean_start_is_an_error() {
 }
 
 #[test]
-fn a_refusal_is_told() {
+pub(super) fn a_refusal_is_told() {
     let mut wire = fresh();
     wire.session.connect(wire.now, &options(), false).unwrap();
     wire.sent();
@@ -69,7 +69,7 @@ fn a_refusal_is_told() {
 }
 
 #[test]
-fn nothing_but_connack_comes_first() {
+pub(super) fn nothing_but_connack_comes_first() {
     let mut wire = fresh();
     wire.session.connect(wire.now, &options(), false).unwrap();
     wire.sent();
@@ -81,7 +81,7 @@ fn nothing_but_connack_comes_first() {
 }
 
 #[test]
-fn packets_of_clients_are_an_error() {
+pub(super) fn packets_of_clients_are_an_error() {
     let mut wire = Wire::connected(&[]);
     assert_eq!(wire.hear(&Packet::Pingreq).unwrap_err().0.reason, Reason::PROTOCOL_ERROR);
 }
@@ -89,7 +89,7 @@ fn packets_of_clients_are_an_error() {
 /// [MQTT-3.1.2-20], F-21: PINGREQ although messages flow, when nothing proves that they arrive; and the link is dead
 /// at 1.5 times the keep-alive, although messages come in.
 #[test]
-fn traffic_one_way_does_not_hide_a_dead_link() {
+pub(super) fn traffic_one_way_does_not_hide_a_dead_link() {
     let mut wire = Wire::connected(&[]);
     for second in 1..=44 {
         wire.publish(&message("a", 0, 0)).unwrap();
@@ -103,7 +103,7 @@ fn traffic_one_way_does_not_hide_a_dead_link() {
 }
 
 #[test]
-fn an_idle_link_is_asked_and_answers() {
+pub(super) fn an_idle_link_is_asked_and_answers() {
     let mut wire = Wire::connected(&[Property::ServerKeepAlive(10)]);
     for _ in 0..10 {
         let due = wire.session.poll_timeout().unwrap();
@@ -119,7 +119,7 @@ fn an_idle_link_is_asked_and_answers() {
 
 /// A process that was stopped asks before it gives up.
 #[test]
-fn a_late_timer_asks_first() {
+pub(super) fn a_late_timer_asks_first() {
     let mut wire = Wire::connected(&[]);
     wire.pass(1000).unwrap();
     assert_eq!(wire.sent(), ["PINGREQ"]);
@@ -130,7 +130,7 @@ fn a_late_timer_asks_first() {
 
 /// R6, F-22: alive by its PINGRESPs, but nothing moves.
 #[test]
-fn no_acknowledgement_for_60_s_ends_the_connection() {
+pub(super) fn no_acknowledgement_for_60_s_ends_the_connection() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 1, 1)).unwrap();
     wire.publish(&message("a", 1, 2)).unwrap();
@@ -148,7 +148,7 @@ fn no_acknowledgement_for_60_s_ends_the_connection() {
 
 /// What waits for our own disk is not the server's fault.
 #[test]
-fn a_slow_release_is_not_a_dead_link() {
+pub(super) fn a_slow_release_is_not_a_dead_link() {
     let mut wire = Wire::connected(&[Property::ServerKeepAlive(0)]);
     wire.publish(&message("a", 2, 1)).unwrap();
     wire.hear(&Packet::Pubrec(Ack::new(id(1)))).unwrap();
@@ -162,7 +162,7 @@ fn a_slow_release_is_not_a_dead_link() {
 
 /// [MQTT-3.3.4-8], F-21: what is not PUBLISH waits for the rest of one packet at most.
 #[test]
-fn control_packets_go_before_publishes() {
+pub(super) fn control_packets_go_before_publishes() {
     let mut wire = Wire::connected(&[]);
     let payload = [7; 1000];
     for value in 1..=3 {
@@ -185,7 +185,7 @@ fn control_packets_go_before_publishes() {
 
 /// [MQTT-3.14.4-1]: nothing behind DISCONNECT; what was queued goes before it.
 #[test]
-fn disconnect_is_the_last_word() {
+pub(super) fn disconnect_is_the_last_word() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 2, 1)).unwrap();
     wire.session.disconnect(Reason::SUCCESS, Some(0));
@@ -201,7 +201,7 @@ fn disconnect_is_the_last_word() {
 }
 
 #[test]
-fn the_server_says_good_bye() {
+pub(super) fn the_server_says_good_bye() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 1, 1)).unwrap();
     let list = PropertyList::new().with(Property::ReasonString("bye")).unwrap();
@@ -214,7 +214,7 @@ fn the_server_says_good_bye() {
 }
 
 #[test]
-fn v311_has_no_words_for_errors() {
+pub(super) fn v311_has_no_words_for_errors() {
     let mut wire = fresh();
     let options = Options { version: Version::V311, ..options() };
     wire.connect(&options, true, &[]);
@@ -229,7 +229,7 @@ fn v311_has_no_words_for_errors() {
 }
 
 #[test]
-fn a_bad_connect_is_refused() {
+pub(super) fn a_bad_connect_is_refused() {
     let mut wire = fresh();
     let long = Options { client_id: "x".repeat(65_536), ..options() };
     assert!(wire.session.connect(wire.now, &long, true).is_err());
@@ -239,7 +239,7 @@ fn a_bad_connect_is_refused() {
 }
 
 #[test]
-fn authentication_is_passed_on() {
+pub(super) fn authentication_is_passed_on() {
     let mut wire = fresh();
     let authentication = Authentication { method: "SCRAM".into(), data: Some(b"1".to_vec()) };
     let options = Options { authentication: Some(authentication), ..options() };
@@ -256,4 +256,38 @@ fn authentication_is_passed_on() {
     assert_eq!(wire.sent(), ["AUTH 18"]);
     let mut wire = Wire::connected(&[]);
     assert!(wire.hear(&Packet::Auth(Auth { reason, properties: list.as_properties() })).is_err()); // [MQTT-4.12.0-7]
+}
+
+/// [MQTT-4.12.1-1] [MQTT-4.12.1-2]: again on a standing connection, with the same method, while messages go on.
+#[test]
+pub(super) fn authentication_again_on_a_standing_connection() {
+    use crate::mqtt::auth::{Mechanism, Scram};
+
+    let mut wire = fresh();
+    let mut scram = Scram::new("user", b"pencil", [7; 18]);
+    let authentication = Authentication { method: scram.method().into(), data: scram.first() };
+    let options = Options { authentication: Some(authentication), topic_aliases_out: 0, ..options() };
+    wire.connect(&options, false, &[Property::AuthenticationMethod("SCRAM-SHA-256")]);
+    wire.session.authenticate(Reason::REAUTHENTICATE, scram.first().as_deref()).unwrap();
+    wire.publish(&message("a", 0, 0)).unwrap();
+    assert_eq!(wire.sent(), ["AUTH 19", "PUBLISH a"]);
+    let nonce = String::from_utf8(scram.first().unwrap()).unwrap().split_once(",r=").unwrap().1.to_owned();
+    let challenge = format!("r={nonce}x,s=QUJD,i=4096");
+    let mut auth = |reason, data: &str| {
+        let list = PropertyList::new()
+            .with(Property::AuthenticationMethod("SCRAM-SHA-256"))
+            .and_then(|list| list.with(Property::AuthenticationData(data.as_bytes())))
+            .unwrap();
+        wire.hear(&Packet::Auth(Auth { reason, properties: list.as_properties() })).unwrap();
+        let Some(Event::Authenticate { reason, data }) = wire.events().pop() else { panic!("no event") };
+        (reason, data)
+    };
+    let (reason, data) = auth(Reason::CONTINUE_AUTHENTICATION, &challenge);
+    assert_eq!(reason, Reason::CONTINUE_AUTHENTICATION);
+    let answer = scram.answer(&data.unwrap()).unwrap();
+    let (reason, data) = auth(Reason::SUCCESS, "v=AAAA");
+    assert_eq!(reason, Reason::SUCCESS);
+    assert!(scram.finish(data.as_deref()).is_err(), "not the signature");
+    wire.session.authenticate(Reason::CONTINUE_AUTHENTICATION, Some(&answer)).unwrap();
+    assert_eq!(wire.sent(), ["AUTH 18"]);
 }

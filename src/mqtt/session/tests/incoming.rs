@@ -16,7 +16,7 @@ fn heard(wire: &mut Wire) -> Vec<u16> {
 }
 
 #[test]
-fn qos_0_needs_no_answer() {
+pub(super) fn qos_0_needs_no_answer() {
     let mut wire = Wire::connected(&[]);
     wire.hear(&Packet::Publish(message("a/b", 0, 0))).unwrap();
     let Some(Event::Message(message)) = wire.session.poll_event() else { panic!() };
@@ -25,7 +25,7 @@ fn qos_0_needs_no_answer() {
 }
 
 #[test]
-fn a_message_keeps_its_properties() {
+pub(super) fn a_message_keeps_its_properties() {
     let mut wire = Wire::connected(&[]);
     let list = PropertyList::new()
         .with(Property::ResponseTopic("reply/1"))
@@ -47,7 +47,7 @@ fn a_message_keeps_its_properties() {
 
 /// Acknowledgements wait for the caller, and go out in the order of the messages. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
 #[test]
-fn acknowledgements_are_the_callers_and_keep_the_order() {
+pub(super) fn acknowledgements_are_the_callers_and_keep_the_order() {
     let mut wire = Wire::connected(&[]);
     for (value, qos) in [(1, 1), (2, 2), (3, 1), (4, 2)] {
         wire.hear(&Packet::Publish(message("a", qos, value))).unwrap();
@@ -64,7 +64,7 @@ fn acknowledgements_are_the_callers_and_keep_the_order() {
 
 /// F-16: deduplicated by identifier until PUBREL, never by DUP. [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12]
 #[test]
-fn qos_2_is_delivered_once_per_identifier() {
+pub(super) fn qos_2_is_delivered_once_per_identifier() {
     let mut wire = Wire::connected(&[]);
     let first = Publish { dup: true, ..message("a", 2, 1) };
     wire.hear(&Packet::Publish(first)).unwrap();
@@ -82,7 +82,7 @@ fn qos_2_is_delivered_once_per_identifier() {
 }
 
 #[test]
-fn qos_2_identifiers_outlive_connection_and_process() {
+pub(super) fn qos_2_identifiers_outlive_connection_and_process() {
     let mut wire = Wire::connected(&[]);
     wire.hear(&Packet::Publish(message("a", 2, 1))).unwrap();
     wire.hear(&Packet::Publish(message("a", 2, 2))).unwrap();
@@ -107,7 +107,7 @@ fn qos_2_identifiers_outlive_connection_and_process() {
 
 /// What is durable is told before PUBCOMP, not after.
 #[test]
-fn completion_can_be_held() {
+pub(super) fn completion_can_be_held() {
     let mut wire = Wire { session: Session::new(10, 1 << 20), now: Duration::ZERO };
     wire.session.restore_incoming(&[id(1)]);
     let options = Options { hold_completion: true, ..options() };
@@ -127,7 +127,7 @@ fn completion_can_be_held() {
 }
 
 #[test]
-fn a_lost_session_delivers_anew() {
+pub(super) fn a_lost_session_delivers_anew() {
     let mut wire = Wire::connected(&[]);
     wire.hear(&Packet::Publish(message("a", 2, 1))).unwrap();
     wire.session.acknowledge(id(1), Reason::SUCCESS);
@@ -138,7 +138,7 @@ fn a_lost_session_delivers_anew() {
 }
 
 #[test]
-fn a_refused_message_frees_its_identifier() {
+pub(super) fn a_refused_message_frees_its_identifier() {
     let mut wire = Wire::connected(&[]);
     wire.hear(&Packet::Publish(message("a", 2, 1))).unwrap();
     wire.session.acknowledge(id(1), Reason::QUOTA_EXCEEDED);
@@ -148,7 +148,7 @@ fn a_refused_message_frees_its_identifier() {
 
 /// [MQTT-3.3.4-9]: the server keeps to our Receive Maximum, or is left.
 #[test]
-fn more_than_our_receive_maximum_is_an_error() {
+pub(super) fn more_than_our_receive_maximum_is_an_error() {
     let mut wire = Wire::connected(&[]);
     for value in 1..=20 {
         wire.hear(&Packet::Publish(message("a", 1 + value as u8 % 2, value))).unwrap();
@@ -162,7 +162,7 @@ fn more_than_our_receive_maximum_is_an_error() {
 
 /// [MQTT-3.3.2-10]: aliases up to our maximum, on this connection only.
 #[test]
-fn aliases_of_the_server() {
+pub(super) fn aliases_of_the_server() {
     let mut wire = Wire { session: Session::new(10, 1 << 20), now: Duration::ZERO };
     let options = Options { topic_alias_maximum: 2, ..options() };
     wire.connect(&options, false, &[]);
@@ -186,7 +186,7 @@ fn aliases_of_the_server() {
 }
 
 #[test]
-fn subscriptions_are_asked_for_and_answered() {
+pub(super) fn subscriptions_are_asked_for_and_answered() {
     use crate::mqtt::packet::{Filter, Reasons, Suback, Unsuback};
     let mut wire = Wire::connected(&[Property::WildcardSubscriptionAvailable(false)]);
     let now = wire.now;

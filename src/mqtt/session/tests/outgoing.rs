@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn qos_0_is_said_once() {
+pub(super) fn qos_0_is_said_once() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 0, 0)).unwrap(); // [MQTT-4.3.1-1]
     assert_eq!(wire.sent(), ["PUBLISH a"]);
@@ -13,7 +13,7 @@ fn qos_0_is_said_once() {
 }
 
 #[test]
-fn qos_1_ends_with_puback() {
+pub(super) fn qos_1_ends_with_puback() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 1, 1)).unwrap(); // [MQTT-4.3.2-1] [MQTT-4.3.2-2]
     assert_eq!(wire.sent(), ["PUBLISH 1 a"]);
@@ -25,7 +25,7 @@ fn qos_1_ends_with_puback() {
 }
 
 #[test]
-fn qos_2_waits_for_release() {
+pub(super) fn qos_2_waits_for_release() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 2, 1)).unwrap(); // [MQTT-4.3.3-1] [MQTT-4.3.3-2]
     wire.hear(&Packet::Pubrec(Ack::new(id(1)))).unwrap();
@@ -41,7 +41,7 @@ fn qos_2_waits_for_release() {
 }
 
 #[test]
-fn an_error_in_an_acknowledgement_is_final() {
+pub(super) fn an_error_in_an_acknowledgement_is_final() {
     let mut wire = Wire::connected(&[]);
     for qos in [1, 2] {
         wire.publish(&message("a", qos, 1)).unwrap();
@@ -58,7 +58,7 @@ fn an_error_in_an_acknowledgement_is_final() {
 
 /// PUBRELs go out in the order of the PUBRECs, whatever the order of the releases. [MQTT-4.6.0-4]
 #[test]
-fn pubrels_keep_the_order_of_pubrecs() {
+pub(super) fn pubrels_keep_the_order_of_pubrecs() {
     let mut wire = Wire::connected(&[]);
     for value in 1..=3 {
         wire.publish(&message("a", 2, value)).unwrap();
@@ -76,7 +76,7 @@ fn pubrels_keep_the_order_of_pubrecs() {
 
 /// R6, F-15, F-18: PUBRELs first, then PUBLISH with DUP in the first order across QoS, then what is new.
 #[test]
-fn a_kept_session_goes_on_in_order() {
+pub(super) fn a_kept_session_goes_on_in_order() {
     let mut wire = Wire::connected(&[]);
     for (value, qos) in [(5, 2), (6, 1), (7, 2), (8, 1), (9, 2)] {
         wire.publish(&message("a", qos, value)).unwrap();
@@ -101,7 +101,7 @@ fn a_kept_session_goes_on_in_order() {
 }
 
 #[test]
-fn the_same_after_a_restart_of_the_process() {
+pub(super) fn the_same_after_a_restart_of_the_process() {
     let mut wire = Wire { session: Session::new(100, 1 << 20), now: Duration::ZERO };
     let sent = [(id(4), QoS::AtLeastOnce), (id(2), QoS::ExactlyOnce)];
     wire.session.restore(&[id(3), id(1)], &sent);
@@ -120,7 +120,7 @@ fn the_same_after_a_restart_of_the_process() {
 
 /// F-17: [MQTT-3.2.2-5]
 #[test]
-fn a_lost_session_forgets_what_was_in_flight() {
+pub(super) fn a_lost_session_forgets_what_was_in_flight() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 2, 1)).unwrap();
     wire.publish(&message("a", 1, 2)).unwrap();
@@ -137,7 +137,7 @@ fn a_lost_session_forgets_what_was_in_flight() {
 /// F-18, F-19: Receive Maximum is that of this connection, and what is resumed counts against it.
 /// [MQTT-3.3.4-7] [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-4.9.0-3]
 #[test]
-fn receive_maximum_is_kept_on_resumption_too() {
+pub(super) fn receive_maximum_is_kept_on_resumption_too() {
     let mut wire = Wire::connected(&[]);
     for value in 1..=4 {
         wire.publish(&message("a", 2, value)).unwrap();
@@ -158,7 +158,7 @@ fn receive_maximum_is_kept_on_resumption_too() {
 }
 
 #[test]
-fn our_own_limits_count_too() {
+pub(super) fn our_own_limits_count_too() {
     let mut wire = Wire { session: Session::new(3, 40), now: Duration::ZERO };
     wire.connect(&options(), false, &[]);
     assert_eq!(wire.session.want(), Want::Fresh { messages: 3 });
@@ -175,7 +175,7 @@ fn our_own_limits_count_too() {
 
 /// [MQTT-3.2.2-11] [MQTT-3.2.2-14] [MQTT-3.2.2-15]
 #[test]
-fn limits_of_the_server_hold_for_this_connection() {
+pub(super) fn limits_of_the_server_hold_for_this_connection() {
     let mut wire = Wire::connected(&[
         Property::MaximumQos(QoS::AtLeastOnce),
         Property::RetainAvailable(false),
@@ -192,7 +192,7 @@ fn limits_of_the_server_hold_for_this_connection() {
 }
 
 #[test]
-fn what_does_not_suit_is_refused_and_changes_nothing() {
+pub(super) fn what_does_not_suit_is_refused_and_changes_nothing() {
     let mut wire = Wire::connected(&[]);
     let list = PropertyList::new().with(Property::SubscriptionIdentifier(1)).unwrap();
     let foreign = Publish { properties: list.as_properties(), ..message("a", 1, 1) };
@@ -207,7 +207,7 @@ fn what_does_not_suit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn volatile_messages_end_with_the_connection() {
+pub(super) fn volatile_messages_end_with_the_connection() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 1, 1)).unwrap();
     wire.publish(&message("status", 1, 50_000)).unwrap();
@@ -222,7 +222,7 @@ fn volatile_messages_end_with_the_connection() {
 
 /// F-20: [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.2.2-17] [MQTT-3.2.2-18]
 #[test]
-fn aliases_live_as_long_as_the_connection() {
+pub(super) fn aliases_live_as_long_as_the_connection() {
     let mut wire = Wire { session: Session::new(100, 1 << 20), now: Duration::ZERO };
     let options = Options::new("c");
     wire.connect(&options, false, &[Property::TopicAliasMaximum(2)]);
@@ -244,7 +244,7 @@ fn aliases_live_as_long_as_the_connection() {
 
 /// An alias never makes a packet larger than the server takes. [MQTT-3.2.2-15]
 #[test]
-fn an_alias_is_left_out_where_it_does_not_fit() {
+pub(super) fn an_alias_is_left_out_where_it_does_not_fit() {
     let mut wire = Wire { session: Session::new(100, 1 << 20), now: Duration::ZERO };
     let properties = [Property::TopicAliasMaximum(2), Property::MaximumPacketSize(20)];
     wire.connect(&Options::new("c"), false, &properties);
@@ -255,7 +255,7 @@ fn an_alias_is_left_out_where_it_does_not_fit() {
 
 /// F-27: RabbitMQ answers QoS 2 with PUBACK; acknowledgements for unknown identifiers.
 #[test]
-fn quirks_of_brokers_are_survived() {
+pub(super) fn quirks_of_brokers_are_survived() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 2, 1)).unwrap();
     wire.hear(&Packet::Puback(Ack::new(id(1)))).unwrap();
@@ -268,7 +268,7 @@ fn quirks_of_brokers_are_survived() {
 }
 
 #[test]
-fn qos_1_can_be_given_up_and_qos_2_not() {
+pub(super) fn qos_1_can_be_given_up_and_qos_2_not() {
     let mut wire = Wire::connected(&[]);
     wire.publish(&message("a", 1, 1)).unwrap();
     wire.publish(&message("a", 2, 2)).unwrap();
@@ -283,7 +283,7 @@ fn qos_1_can_be_given_up_and_qos_2_not() {
 
 /// The output is bounded: a server that does not read is not written for without end.
 #[test]
-fn output_is_bounded() {
+pub(super) fn output_is_bounded() {
     let mut wire = Wire::connected(&[]);
     let payload = vec![0; 100_000];
     let large = Publish { payload: &payload, ..message("a", 0, 0) };
