@@ -17,6 +17,8 @@ mod paths;
 mod rules;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/statements.rs"]
+mod statements;
 #[path = "tidy/tests.rs"]
 mod tests;
 
@@ -50,13 +52,28 @@ fn read(root: &Path, folder: &Path, depth: usize, tree: &mut BTreeMap<String, St
     }
 }
 
-#[test]
-fn the_house_is_in_order() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// Every Rust file of the project.
+fn all_files(root: &Path) -> BTreeMap<String, String> {
     let mut tree = BTreeMap::new();
     for folder in FOLDERS {
         read(root, &root.join(folder), 0, &mut tree);
     }
+    tree
+}
+
+#[test]
+fn every_statement_of_mqtt_has_its_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let list = fs::read_to_string(root.join("tests/mqtt-statements.txt")).expect("the list of statements");
+    let (wrong, covered, excepted) = statements::check(&list, &all_files(root));
+    assert!(wrong.is_empty(), "{} statements:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(covered > 150 && excepted < 30, "{covered} covered, {excepted} excepted");
+}
+
+#[test]
+fn the_house_is_in_order() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tree = all_files(root);
     // A check that looks at nothing finds nothing.
     for known in ["src/lib.rs", "src/main.rs", "src/reading/mod.rs", "tests/tidy.rs"] {
         assert!(tree.contains_key(known), "{known} was not found below {}", root.display());

@@ -98,7 +98,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends the connection within `limit`: writes what is pending (call [`Session::disconnect`] first), closes
+    /// Ends the connection within `limit` [MQTT-3.14.4-2]: writes what is pending (call [`Session::disconnect`] first), closes
     /// the writing side, and takes what still comes in until the broker closes as well, so that neither the
     /// last acknowledgements nor the DISCONNECT are lost. The session's events and
     /// [`Session::disconnected`] remain to the caller.

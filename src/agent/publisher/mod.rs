@@ -381,7 +381,7 @@ impl Publisher {
         Ok(self.clean)
     }
 
-    /// Whose the session is: delivery state counts for one broker and one client id only.
+    /// Whose the session is: delivery state counts for one broker and one client id only. [MQTT-3.1.3-2]
     fn owner_of_session(&self, url: &BrokerUrl) -> String {
         let mqtt = &self.setup.mqtt;
         let place = if mqtt.urls_share_session { "cluster".to_owned() } else { url.to_string() };

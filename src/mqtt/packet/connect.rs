@@ -112,7 +112,8 @@ impl<'a> Connect<'a> {
         })
     }
 
-    /// [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-16] to [MQTT-3.1.2-19]: a flag is set exactly when
+    /// [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-16] [MQTT-3.1.2-17]
+    /// [MQTT-3.1.2-18] [MQTT-3.1.2-19]: a flag is set exactly when
     /// its field is there, and the will's flags are 0 without a will.
     fn flags(&self) -> u8 {
         let mut flags = if self.clean_start { FLAG_CLEAN } else { 0 };

@@ -194,7 +194,7 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// Appends length and list.
+    /// Appends length and list; without properties a length of 0. [MQTT-2.2.2-1]
     pub(super) fn put(&self, out: &mut Vec<u8>, place: Place) -> Result<(), EncodeError> {
         self.suits(place)?;
         put_varint(out, remaining_length(self.bytes.len())?);

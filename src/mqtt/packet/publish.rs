@@ -61,7 +61,7 @@ impl<'a> Publish<'a> {
 
     /// What can be wrong with it before it is known how its topic is written.
     pub(crate) fn check(&self, version: Version) -> Result<(), EncodeError> {
-        // [MQTT-2.2.1-2] [MQTT-3.3.1-2]; 3.1.1: [MQTT-2.3.1-5] [MQTT-3.3.1-2]
+        // [MQTT-2.2.1-2] [MQTT-3.3.1-2]; 3.1.1: [MQTT-2.3.1-5]
         if self.id.is_some() == (self.qos == QoS::AtMostOnce) || (self.dup && self.qos == QoS::AtMostOnce) {
             return Err(EncodeError::Contradiction);
         }

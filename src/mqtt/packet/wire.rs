@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         Ok(u32::from_be_bytes(*head))
     }
 
-    /// A packet identifier. [MQTT-2.2.1-3] [MQTT-3.1.1: 2.3.1-1]
+    /// A packet identifier. [MQTT-2.2.1-3]
     pub(super) fn id(&mut self) -> Result<PacketId, DecodeError> {
         PacketId::new(self.u16()?).ok_or(DecodeError::protocol("MQTT-2.2.1-3", "packet identifier 0"))
     }

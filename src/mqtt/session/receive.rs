@@ -91,6 +91,7 @@ impl Session {
     }
 
     fn handle(&mut self, now: Duration, packet: Packet<'_>) -> Result<()> {
+        // 3.1.1 [MQTT-4.8.0-2]
         if self.events.len() >= EVENTS_MAX || self.output.control.pending() >= CONTROL_MAX {
             return Err(DecodeError {
                 reason: Reason::QUOTA_EXCEEDED,

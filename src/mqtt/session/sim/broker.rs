@@ -1,8 +1,10 @@
 //! The model broker: as strict as a broker could be, and it never forgets but when it is told to.
 
+mod end;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::client::{Client, VOLATILE};
+use super::client::VOLATILE;
 use super::{Ledger, Plan, Random};
 use crate::mqtt::packet::{
     self, Ack, Connack, Connect, PACKET_MAX, Packet, PacketId, Properties, Property, PropertyList, Publish, QoS,
@@ -452,39 +454,6 @@ impl Broker {
         if out.qos == QoS::AtMostOnce {
             kept.outgoing.retain(|out| out.number != number);
             self.lost.insert(number);
-        }
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        let has_none = self.kept.as_ref().is_none_or(|kept| kept.outgoing.is_empty());
-        has_none && self.next_out >= self.plan.incoming
-    }
-
-    /// What must be true when nothing is left to do.
-    pub(super) fn check_end(&self, client: &Client) {
-        let is_subscribed = self.kept.as_ref().is_some_and(|kept| kept.is_subscribed);
-        assert!(self.plan.goes_back || is_subscribed == client.wish, "subscribed {is_subscribed}, not {}", client.wish);
-        for (number, message) in client.log.iter().enumerate() {
-            let number = number as u32;
-            let deliveries = self.deliveries.get(&number).map_or(&[][..], Vec::as_slice);
-            // A limit that changed makes a gap, as a refusal does.
-            let may_miss = self.refused.contains(&number)
-                || self.plan.has_changing_limits
-                || (message.qos == QoS::ExactlyOnce && client.doubtful.contains(&number) && self.plan.goes_back);
-            match message.qos {
-                QoS::AtMostOnce => continue,
-                QoS::AtLeastOnce | QoS::ExactlyOnce => {
-                    assert!(!deliveries.is_empty() || may_miss, "{number} at {} is lost", message.qos);
-                }
-            }
-            if message.qos == QoS::ExactlyOnce && !self.plan.goes_back {
-                let sessions: BTreeSet<_> = deliveries.iter().collect();
-                // [MQTT-4.3.3-6] [MQTT-4.4.0-1]
-                assert_eq!(sessions.len(), deliveries.len(), "{number} came twice in one session: {deliveries:?}");
-            }
-        }
-        for number in (0..self.plan.incoming).filter(|number| !self.lost.contains(number)) {
-            assert!(client.accepted().contains(&number), "message {number} to us is lost");
         }
     }
 }

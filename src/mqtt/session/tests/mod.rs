@@ -4,6 +4,7 @@ mod bytes;
 mod connection;
 mod incoming;
 mod outgoing;
+mod statements;
 
 use std::time::Duration;
 
@@ -64,6 +65,12 @@ pub(super) const PROBES: &[(&str, fn())] = &[
     ("quirks_of_brokers_are_survived", outgoing::quirks_of_brokers_are_survived),
     ("qos_1_can_be_given_up_and_qos_2_not", outgoing::qos_1_can_be_given_up_and_qos_2_not),
     ("output_is_bounded", outgoing::output_is_bounded),
+    ("a_clean_start_begins_anew", statements::a_clean_start_begins_anew),
+    ("nothing_but_auth_comes_before_connack", statements::nothing_but_auth_comes_before_connack),
+    ("nothing_expires_once_it_was_sent", statements::nothing_expires_once_it_was_sent),
+    ("each_qos_has_its_answer", statements::each_qos_has_its_answer),
+    ("dup_does_not_cross_over", statements::dup_does_not_cross_over),
+    ("no_string_holds_a_nul", statements::no_string_holds_a_nul),
 ];
 
 /// A session and the far end of its wire.
