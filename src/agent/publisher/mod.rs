@@ -298,23 +298,12 @@ impl Publisher {
                 let end = self.serve(connection, &connected, &url, files, stop).await;
                 self.session.disconnected();
                 self.doubt.disconnected();
-                let stood = clock::now().saturating_sub(began);
-                self.backoff.stood(stood);
-                if stood >= STANDING_MIN {
-                    self.brokers.stood();
-                    self.side.stood();
+                self.backoff.stood(clock::now().saturating_sub(began));
+                let end = end?;
+                if let End::Lost { why, .. } = &end {
+                    warn!("connection to {url} lost: {why}");
                 }
-                Ok(match end? {
-                    End::Redirected { failure, why, server_reference } => {
-                        self.redirect(&url, failure, why, server_reference.as_deref())
-                    }
-                    end => {
-                        if let End::Lost { why, .. } = &end {
-                            warn!("connection to {url} lost: {why}");
-                        }
-                        end
-                    }
-                })
+                Ok(self.after(&url, began, end))
             }
             Err(error) => {
                 // R7: this CONNECT may have begun another session.
@@ -325,6 +314,20 @@ impl Publisher {
                     None => End::Lost { failure: error.failure(), why: error.to_string(), blames: None },
                 })
             }
+        }
+    }
+
+    /// What the end of a connection that stood means for the next one.
+    fn after(&mut self, url: &BrokerUrl, began: Duration, end: End) -> End {
+        if clock::now().saturating_sub(began) >= STANDING_MIN {
+            self.brokers.stood();
+            self.side.stood();
+        }
+        match end {
+            End::Redirected { failure, why, server_reference } => {
+                self.redirect(url, failure, why, server_reference.as_deref())
+            }
+            end => end,
         }
     }
 
