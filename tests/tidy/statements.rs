@@ -55,10 +55,10 @@ fn cited(tree: &BTreeMap<String, String>) -> Cited {
     let mut cited = Cited::new();
     for (path, text) in tree.iter().filter(|(path, _)| !path.contains("tidy")) {
         for line in text.lines() {
-            let old = line.find("3.1.1").filter(|&at| !line[..at].ends_with("MQTT-"));
+            let old = line.find("3.1.1").filter(|&at| !line.get(..at).is_some_and(|before| before.ends_with("MQTT-")));
             // In a comment, or as the rule of an error.
             for (at, mark) in line.match_indices("[MQTT-").chain(line.match_indices("\"MQTT-")) {
-                let rest = &line[at + mark.len()..];
+                let rest = line.get(at + mark.len()..).unwrap_or_default();
                 let Some((number, _)) = rest.split_once([']', '"']) else { continue };
                 let version = if old.is_some_and(|old| old < at) { '3' } else { '5' };
                 cited.entry((version, number.to_owned())).or_default().insert(path.clone());
