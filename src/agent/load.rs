@@ -54,13 +54,8 @@ fn missing_plugins(loaded: &Loaded) -> Vec<Diagnostic> {
 
 /// Which plugins there are, for a hint.
 fn present(dirs: &[PathBuf]) -> String {
-    let mut names: Vec<_> = dirs
-        .iter()
-        .filter_map(|dir| std::fs::read_dir(dir).ok())
-        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
-        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        .collect();
+    let files = dirs.iter().filter_map(|dir| places::plugins_in(dir).ok()).flatten();
+    let mut names: Vec<_> = files.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect();
     names.sort();
     names.dedup();
     if names.is_empty() { "; there are no plugins at all".into() } else { format!("; there are: {}", names.join(", ")) }

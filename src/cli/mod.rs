@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod manual;
+mod plugin;
 mod progress;
 mod run;
 mod status;
@@ -10,7 +11,7 @@ mod tail;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind::BrokenPipe, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -38,8 +39,9 @@ const DEFAULT_FILE: &str = crate::os::places::PACKAGED;
 Results go to stdout, all else to stderr. Exit status: 0 done, 1 failed, 64 wrong usage, 78 wrong configuration.")]
 struct Cli {
     /// The configuration; drop-ins are read from the folder NAME.d beside NAME.toml
-    #[arg(short, long, global = true, value_name = "FILE", default_value = DEFAULT_FILE)]
-    config: PathBuf,
+    /// [default: /etc/outstation/agent.toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
@@ -75,6 +77,9 @@ enum Command {
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(LogLevel::WORDS))]
         level: String,
     },
+    /// Plugins: what is installed, what a file is, what it would read, and a project to start from
+    #[command(subcommand)]
+    Plugin(plugin::Command),
     /// The JSON schema of the configuration file, for editors
     #[command(after_help = manual::SCHEMA_HELP)]
     Schema,
@@ -104,13 +109,15 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    let config = cli.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     match cli.command {
-        Command::Run => run::run(&cli.config, cli.color),
-        Command::Check(options) => check::check(&cli.config, &options, cli.color),
-        Command::Status(options) => status::status(&cli.config, &options, cli.color),
-        Command::Tail(options) => tail::tail(&cli.config, options, cli.color),
-        Command::Reload => status::reload(&cli.config),
-        Command::Log { level } => status::log(&cli.config, level),
+        Command::Run => run::run(config, cli.color),
+        Command::Check(options) => check::check(config, &options, cli.color),
+        Command::Status(options) => status::status(config, &options, cli.color),
+        Command::Tail(options) => tail::tail(config, options, cli.color),
+        Command::Reload => status::reload(config),
+        Command::Log { level } => status::log(config, level),
+        Command::Plugin(command) => plugin::plugin(&command, cli.config.as_deref(), cli.color),
         Command::Schema => result(&format!("{:#}\n", crate::config::json_schema())),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::pages(&folder),

@@ -122,7 +122,43 @@ pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
             None => merged = Some(parsed.node),
         }
     }
-    let mut tree = merged.unwrap_or_else(|| Node::empty(0));
+    finish(files, merged.unwrap_or_else(|| Node::empty(0)), diagnostics, &broken, env)
+}
+
+/// Reads what a plugin is tried out with: the configuration of an agent ([`load`]), or, where the first file has no
+/// table `[source]`, nothing but the `config` table of one source, which is called [`TRIED`] then. Says which it was:
+/// whether it is an agent's.
+pub fn load_tried(inputs: &[Input], env: &Environment) -> (Loaded, bool) {
+    let Some(input) = inputs.first() else { return (load(inputs, env), true) };
+    let file = File::new(input);
+    let parsed = tree::parse(0, &file);
+    let sources = parsed.node.child("source");
+    if sources.is_some_and(|sources| matches!(sources.body, Body::Table(_))) {
+        return (load(inputs, env), true);
+    }
+    let text = |text: &str| Node { body: Body::Text(text.to_owned()), ..Node::empty(Context::NOWHERE.file) };
+    let table = |entries: Vec<(&str, Node)>| Node {
+        body: Body::Table(entries.into_iter().map(|(key, node)| (key.to_owned(), node)).collect()),
+        ..Node::empty(Context::NOWHERE.file)
+    };
+    let source = table(vec![("plugin", text(TRIED)), ("every", text("1s")), ("config", parsed.node)]);
+    let root = table(vec![("source", table(vec![(TRIED, source)]))]);
+    let broken = [(parsed.broken_lines, parsed.broken_from)];
+    (finish(Files(vec![file]), root, parsed.errors, &broken, env), false)
+}
+
+/// The source of which only the `config` table was given.
+pub const TRIED: &str = "test";
+
+type Broken = (Vec<usize>, Option<usize>);
+
+fn finish(
+    files: Files,
+    mut tree: Node,
+    mut diagnostics: Vec<Diagnostic>,
+    broken: &[Broken],
+    env: &Environment,
+) -> Loaded {
     prefer_later_keys(&mut tree);
     let is_torn = diagnostics.iter().any(Diagnostic::is_error);
     let written = Written { files, tree };
@@ -130,7 +166,7 @@ pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
     let (settings, sound) = resolve::settings(&mut context);
     let Context { mut found, listing, .. } = context;
     if is_torn {
-        found.retain(|diagnostic| can_be_trusted(diagnostic, &written.files, &broken));
+        found.retain(|diagnostic| can_be_trusted(diagnostic, &written.files, broken));
     }
     diagnostics.extend(found);
     sort(&mut diagnostics, &written.files);
@@ -176,7 +212,7 @@ fn prefer_later_keys(tree: &mut Node) {
 
 /// Of files with syntax errors only what is certain is said: nothing about what may have been on the lines that could
 /// not be read, and nothing about what seems to be missing.
-fn can_be_trusted(diagnostic: &Diagnostic, files: &Files, broken: &[(Vec<usize>, Option<usize>)]) -> bool {
+fn can_be_trusted(diagnostic: &Diagnostic, files: &Files, broken: &[Broken]) -> bool {
     let local = matches!(diagnostic.code, "unknown-key" | "wrong-type" | "bad-value" | "bad-name" | "not-yet");
     let Some(place) = diagnostic.place.as_ref().filter(|_| local) else { return false };
     let file = files.0.iter().position(|file| file.path == place.path);

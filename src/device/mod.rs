@@ -3,4 +3,5 @@
 
 pub mod gpio;
 pub mod modbus;
+pub mod simulated;
 pub mod system;

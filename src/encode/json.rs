@@ -124,7 +124,7 @@ fn point_name(route: &Route, reading: &Reading) -> String {
 }
 
 /// The value, unless the reading is bad: an old or doubtful value is never shown for one that is missing.
-fn shown(reading: &Reading) -> Option<Json> {
+pub fn shown(reading: &Reading) -> Option<Json> {
     if reading.quality.severity == Severity::Bad {
         return None;
     }

@@ -11,7 +11,7 @@ mod notices;
 mod route;
 mod split;
 
-pub use json::{Gap, gap, live, reading_message};
+pub use json::{Gap, gap, live, reading_message, shown};
 pub use notices::{meta, status};
 pub use route::{Route, RouteError};
 pub use split::{Plan, plan};

@@ -115,6 +115,25 @@ pub fn plugin(dirs: &[PathBuf], name: &str) -> Option<PathBuf> {
     dirs.iter().map(|dir| dir.join(format!("{name}.wasm"))).find(|path| path.is_file())
 }
 
+/// The plugins that a folder holds, in order of name. A folder that is not there holds none.
+pub fn plugins_in(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "wasm") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Where the agent that runs on `main` listens for its operator.
 pub fn control_socket(main: &Path) -> PathBuf {
     match env::var_os("OUTSTATION_SOCKET") {

@@ -85,6 +85,11 @@ impl Cache {
         load(engine, key, &self.file(key))
     }
 
+    /// Whether something is kept under this key, good or not.
+    pub fn has(&self, key: &Key) -> bool {
+        self.file(key).is_file()
+    }
+
     /// Where a compiler is to write: a new name in this folder.
     pub fn work_file(&self, key: &Key) -> io::Result<PathBuf> {
         prepare(&self.folder)?;

@@ -16,6 +16,7 @@ use super::bindings::outstation::host::state::Error as StateError;
 use super::bindings::outstation::host::{clock as clock_import, config, log, state};
 use super::bindings::outstation::types::types;
 use super::failure::one_line;
+use super::simulated::Simulation;
 use super::spec::{Devices, SourceSpec, StateStore, Trial};
 use super::ticker::Meter;
 use crate::config::{GpioGrant, ModbusGrant};
@@ -68,6 +69,8 @@ pub struct Guest {
     log: LogGate,
     state: State,
     refused: u64,
+    /// What it sees in place of this machine and its devices, where it is only tried out.
+    pub(super) simulation: Option<Box<Simulation>>,
 }
 
 struct Memory {
@@ -112,6 +115,7 @@ impl Guest {
             log: LogGate::default(),
             state: State { store: spec.state.clone().filter(|_| live), values: None, bytes: 0 },
             refused: 0,
+            simulation: None,
         }
     }
 

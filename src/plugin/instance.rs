@@ -12,6 +12,7 @@ use super::convert::{self, About};
 use super::failure::shown;
 use super::guest::Guest;
 use super::optional::{Command, HANDOVER_BYTES_MAX, Optional, Rejection};
+use super::simulated::Simulation;
 use super::spec::SourceSpec;
 use super::{Failure, Plugin};
 use crate::os::clock;
@@ -91,7 +92,22 @@ impl Instance {
             let lines: Vec<_> = missing.iter().map(ToString::to_string).collect();
             return Err(Failure::Config(lines.join("; ")));
         }
+        Self::begin(Live::new(plugin, spec, true).await?, spec).await
+    }
+
+    /// The same on simulated devices, of a [`Host::simulated`](super::Host::simulated): what the source is granted is
+    /// the simulation's business.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Config`] where the plugin refuses its configuration.
+    pub async fn start_simulated(plugin: &Plugin, spec: &SourceSpec, simulation: Simulation) -> Result<Self, Failure> {
         let mut guest = Live::new(plugin, spec, true).await?;
+        guest.store.data_mut().simulation = Some(Box::new(simulation));
+        Self::begin(guest, spec).await
+    }
+
+    async fn begin(mut guest: Live, spec: &SourceSpec) -> Result<Self, Failure> {
         let problems = guest.check(&spec.config_json).await?;
         if !problems.is_empty() {
             let lines: Vec<_> =
@@ -175,6 +191,11 @@ impl Instance {
         let call = async |_: &Bindings, store: &mut Store<Guest>| restore.call_async(store, arguments).await;
         let (result,) = self.guest.call(Limit::usual, call).await?;
         result.map(|()| true).map_err(|why| Failure::Internal(shown(&why)))
+    }
+
+    /// What it sees, where it runs on simulated devices.
+    pub fn simulation(&mut self) -> Option<&mut Simulation> {
+        self.guest.store.data_mut().simulation.as_deref_mut()
     }
 
     /// Lets it write what it wants to keep, and ends it.

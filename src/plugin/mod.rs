@@ -29,6 +29,7 @@ mod modbus;
 mod offered;
 mod optional;
 mod signature;
+mod simulated;
 mod spec;
 mod ticker;
 
@@ -51,7 +52,8 @@ pub use failure::{Failure, LoadError};
 pub use grants::{Grants, MissingGrant};
 pub use instance::{Instance, Outcome, Problem, Trigger};
 pub use optional::{Command, Rejection};
-pub use signature::Trust;
+pub use signature::{SignatureState, Trust};
+pub use simulated::{Call, Simulation};
 pub use spec::{SourceSpec, StateFuture, StateStore, Trial};
 
 use crate::device::gpio::Lines;
@@ -109,6 +111,15 @@ pub struct Plugin {
     loaded: Arc<Loaded>,
 }
 
+/// What a file looks like from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// Whether it is signed.
+    pub signature: SignatureState,
+    /// Whether its compiled form is kept.
+    pub compiled: bool,
+}
+
 struct Loaded {
     pre: bindings::Host_Pre<Guest>,
     imports: Vec<String>,
@@ -123,14 +134,25 @@ pub struct HostError(String);
 impl Host {
     /// Makes the engine and starts its ticker. Reads and writes no file.
     pub fn new(options: HostOptions) -> Result<Self, HostError> {
+        Self::with(options, |linker| bindings::Host_::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest))
+    }
+
+    /// The same for trying plugins out: they see a machine that is not there.
+    pub fn simulated(options: HostOptions) -> Result<Self, HostError> {
+        Self::with(options, simulated::add_to_linker)
+    }
+
+    fn with(
+        options: HostOptions,
+        offer: impl FnOnce(&mut Linker<Guest>) -> wasmtime::Result<()>,
+    ) -> Result<Self, HostError> {
         let failed = |error: &dyn std::fmt::Display| HostError(error.to_string());
         let engine = engine::new(options.engine).map_err(|error| failed(&error))?;
         if engine::effective(options.engine) != options.engine {
             warn!("this machine has no compiler to machine code: plugins are interpreted");
         }
         let mut linker = Linker::new(&engine);
-        bindings::Host_::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)
-            .map_err(|error| failed(&error))?;
+        offer(&mut linker).map_err(|error| failed(&error))?;
         let ticker = Arc::new(Ticker::start(&engine).map_err(|error| failed(&error))?);
         Ok(Self(Arc::new(Shared {
             fingerprint: engine::fingerprint(&engine),
@@ -147,6 +169,17 @@ impl Host {
     /// The Modbus lines that it lends to plugins; none before they are told to be there.
     pub fn buses(&self) -> &Buses {
         &self.0.devices.buses
+    }
+
+    /// What can be said of a plugin's file without running it.
+    pub async fn look(&self, file: &Path) -> Result<Looks, LoadError> {
+        let (host, path) = (self.clone(), file.to_owned());
+        let looked = tokio::task::spawn_blocking(move || {
+            let digest = digest(&path)?;
+            let signature = host.0.options.trust.look(&path, &digest);
+            Ok(Looks { signature, compiled: host.0.cache.has(&Key::new(&digest, host.0.fingerprint)) })
+        });
+        looked.await.map_err(|error| compile_error(file, &error))?
     }
 
     /// Loads a plugin's file: from the cache, where it was compiled before, else a child process compiles it first.

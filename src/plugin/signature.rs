@@ -27,6 +27,17 @@ pub struct Trust {
     pub keys: Vec<String>,
 }
 
+/// How a plugin's file is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureState {
+    /// By one of the keys.
+    Good,
+    /// There is no signature beside it.
+    None,
+    /// There is one, and this is wrong with it.
+    Bad(String),
+}
+
 impl Trust {
     /// Signatures are not looked at.
     pub const OFF: Self = Self { mode: Signatures::Off, keys: Vec::new() };
@@ -43,6 +54,15 @@ impl Trust {
         }
         tracing::warn!("{error}; it is run all the same (plugin_signatures = \"warn\")");
         Ok(())
+    }
+
+    /// What there is beside `file`, whatever [`Self::mode`] makes of it.
+    pub(super) fn look(&self, file: &Path, digest: &[u8; 32]) -> SignatureState {
+        match self.verify(file, digest) {
+            Ok(()) => SignatureState::Good,
+            Err(_) if !signature_file(file).exists() => SignatureState::None,
+            Err(reason) => SignatureState::Bad(reason),
+        }
     }
 
     fn verify(&self, file: &Path, digest: &[u8; 32]) -> Result<(), String> {

@@ -86,6 +86,18 @@ impl SourceSpec {
         }
     }
 
+    /// One of which nothing is known, to ask a plugin what it is.
+    pub fn unknown(name: &str, limits: Limits) -> Self {
+        Self {
+            name: name.to_owned(),
+            config_json: "{}".to_owned(),
+            grants: Grants::default(),
+            limits,
+            state: None,
+            trial: Trial::default(),
+        }
+    }
+
     /// For an instance beside the one that works.
     #[must_use]
     pub fn on_trial(mut self) -> Self {

@@ -22,6 +22,7 @@ mod harness;
 mod isolation;
 mod leaving;
 mod outage;
+mod plugin_cli;
 mod program;
 mod protocol;
 mod refused;
