@@ -151,7 +151,6 @@ async fn look(host: &Host, name: String, file: PathBuf, wanted: Signatures) -> E
 pub(super) fn spec(name: &str) -> SourceSpec {
     SourceSpec::unknown(name, LIMITS)
 }
-}
 
 /// Errors name the file, which stands beside them here.
 fn without_file(error: &str, file: &Path) -> String {
