@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers plugins agent build run test test-long bench fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers plugins agent build run test test-languages test-long bench fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -40,7 +40,13 @@ test: setup brokers plugins ## everything that fits in ten minutes
 	cargo test $(LOCKED)
 	@echo '== tests: the plugins, natively'
 	cargo test $(LOCKED) $(PLUGINS) --workspace
+	@echo '== tests: plugins in other languages, where their tools are in the cache'
+	@plugins/examples/test --cached
 	@echo '== tests: passed'
+
+test-languages: ## examples and project templates in C, JavaScript and Python; installs their tools into a cache
+	cargo build $(LOCKED)
+	@plugins/examples/test
 
 test-long: setup brokers plugins ## a million sessions, ten times the crashes, more properties; before a release
 	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS and PROPTEST_CASES say how much'

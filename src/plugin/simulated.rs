@@ -99,9 +99,9 @@ impl Simulation {
             }
             let edge = if is { gpio::Edge::Rising } else { gpio::Edge::Falling };
             if is {
-                line.counted.0 += 1
+                line.counted.0 += 1;
             } else {
-                line.counted.1 += 1
+                line.counted.1 += 1;
             }
             line.seqno = line.seqno.wrapping_add(1);
             line.waiting.push(gpio::EdgeEvent { edge, at, seqno: line.seqno });
@@ -150,7 +150,7 @@ impl Simulation {
         let unit = self.unit(device)?;
         let table = table_of(what.table);
         let words = if self.grants_range(&unit.bus, table, what.address, what.count, false) {
-            self.machine.read(&unit.bus, unit.unit, table, what.address, what.count).map_err(said)
+            self.machine.read(&unit.bus, unit.unit, table, what.address, what.count).map_err(|fault| said(&fault))
         } else {
             Err(modbus::Error::Denied)
         };
@@ -186,7 +186,7 @@ impl Simulation {
         };
         let many = u16::try_from(words.len()).unwrap_or(u16::MAX);
         let done = if self.grants_range(&bus, table, first, many, true) {
-            self.machine.write(&bus, unit, table, first, &words).map_err(said)
+            self.machine.write(&bus, unit, table, first, &words).map_err(|fault| said(&fault))
         } else {
             Err(modbus::Error::Denied)
         };
@@ -264,12 +264,12 @@ fn data(table: Table, words: Vec<u16>) -> modbus::Data {
     }
 }
 
-fn said(fault: Fault) -> modbus::Error {
+fn said(fault: &Fault) -> modbus::Error {
     match fault {
         Fault::Timeout => modbus::Error::Timeout,
         Fault::Link => modbus::Error::Transport("the link is down".into()),
         Fault::Busy => modbus::Error::Busy,
-        Fault::Exception(code) => modbus::Error::Exception(code),
+        Fault::Exception(code) => modbus::Error::Exception(*code),
     }
 }
 

@@ -23,6 +23,7 @@ mod isolation;
 mod leaving;
 mod outage;
 mod plugin_cli;
+mod plugin_files;
 mod program;
 mod protocol;
 mod refused;

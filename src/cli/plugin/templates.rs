@@ -23,7 +23,7 @@ pub(super) const WIT: &[File] = files!["wit":
 
 /// For Rust.
 pub(super) const SDK: &[File] = files!["sdk":
-    "Cargo.toml", "src/config.rs", "src/glue.rs", "src/lib.rs", "src/poll.rs", "src/setup.rs"];
+    "Cargo.toml", "src/commands.rs", "src/config.rs", "src/glue.rs", "src/lib.rs", "src/poll.rs", "src/setup.rs"];
 
 pub(super) const RUST: &[File] = files!["template/rust":
     "Cargo.toml", "src/lib.rs", "build", "README.md", "test.toml", ".gitignore" from "gitignore"];

@@ -246,7 +246,7 @@ fn gpio_outputs(lines: &mut LinkerInstance<'_, Guest>) -> Result<()> {
             let name = with(&mut store, None, |there| there.line(line.rep()).map(|(line, _)| line.name.clone()));
             let word = if matches!(to, gpio::Level::Active) { "active" } else { "inactive" };
             with(&mut store, (), |there| {
-                there.note(format!("pulse {} {word}", name.unwrap_or_default()), "done".into())
+                there.note(format!("pulse {} {word}", name.unwrap_or_default()), "done".into());
             });
             Ok((LineAnswer::<()>::Ok(()),))
         },
