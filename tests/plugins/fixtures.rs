@@ -55,7 +55,7 @@ impl Fixture {
     }
 
     fn filling(&self, hole: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| *name == hole).map(|(_, text)| text.as_str())
+        self.0.iter().rev().find(|(name, _)| *name == hole).map(|(_, text)| text.as_str())
     }
 }
 

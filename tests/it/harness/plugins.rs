@@ -1,11 +1,11 @@
 //! Where the plugins of the tests come from: fixtures in component text, and what `make build` leaves.
 
 #[path = "../../plugins/fixtures.rs"]
-mod fixtures;
+pub mod fixtures;
 
 use std::path::{Path, PathBuf};
 
-use fixtures::Fixture;
+pub use fixtures::Fixture;
 
 /// Puts the plugin `name` as `NAME.wasm` into `folder`: a fixture, else a file of [`built`].
 pub fn install(name: &str, folder: &Path) {

@@ -1,0 +1,123 @@
+//! Plugins that mean harm, each a source of its own beside a healthy one: all at once, in one agent. F-43, F-44.
+
+use std::fmt::Write as _;
+
+use crate::harness::plugins::Fixture;
+use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
+
+/// What the agent's memory may be above what it was before, once the hostile ones are gone: coarse, since an allocator
+/// keeps some; one of them alone may take 16 MiB.
+const GROWN_KIB_MAX: u64 = 48 << 10;
+
+const LOOP: &str = "(loop $for_ever (br $for_ever)) unreachable";
+const BOMB: &str = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
+
+/// A list of readings that begins at 131072.
+fn list(count: u32, each: &str) -> String {
+    format!(
+        "(local $n i32) (local $at i32)
+         (drop (memory.grow (i32.const 120)))
+         (loop $more
+            (local.set $at (i32.add (i32.const 131072) (i32.mul (local.get $n) (i32.const 56))))
+            {each}
+            (br_if $more (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {count}))))
+         (drop (call $outcome (i32.const {count})))
+         (i32.store (i32.const 136) (i32.const 131072))
+         (i32.const 128)"
+    )
+}
+
+/// Ends the instance: name, and what is wrong with it.
+fn deadly() -> Vec<(&'static str, Fixture)> {
+    let with = |hole, text: &str| Fixture::new().with(hole, text);
+    let deep = "(func $deep (param i64) (result i64) (i64.add (call $deep (local.get 0)) (i64.const 1)))";
+    let table = "(table $t 1 funcref)";
+    let grow = "(if (i32.eq (table.grow $t (ref.null func) (i32.const 10000000)) (i32.const -1)) (then unreachable)) (call $steady)";
+    let texts =
+        list(4000, "(call $reading (local.get $at) (i32.const 0) (i32.const 4) (i64.const 0x00017f70_00000000))");
+    let points = "(drop (memory.grow (i32.const 120))) (i32.store (i32.const 536) (i32.const 131072))
+        (i32.store (i32.const 540) (i32.const 100000)) (i32.const 512)";
+    let index =
+        "(call $reading (i32.const 1024) (i32.const 7) (i32.const 2) (i64.const 1)) (call $outcome (i32.const 1))";
+    let many = "(drop (call $outcome (i32.const 70000000))) (i32.const 128)";
+    let mut all = vec![
+        ("loop-run", with("run", LOOP)),
+        ("loop-init", with("init", LOOP)),
+        ("loop-describe", with("describe", LOOP)),
+        ("loop-check", with("check", LOOP)),
+        ("loop-start", with("start", "(loop $for_ever (br $for_ever))")),
+        ("deep", with("functions", deep).with("run", "(drop (call $deep (i64.const 0))) (call $steady)")),
+        ("memory-run", with("run", BOMB)),
+        ("memory-init", with("init", BOMB)),
+        ("memory-start", with("globals", "(memory 4000)")),
+        ("tables", with("globals", table).with("run", grow)),
+        ("table-start", with("globals", "(table 10000000 funcref)")),
+        ("readings", with("run", many)),
+        ("texts", with("describe", "(i32.store8 (i32.const 592) (i32.const 4)) (i32.const 512)").with("run", texts)),
+        ("points", with("describe", points)),
+        ("index", with("run", index)),
+    ];
+    for entry in ["start", "check", "describe", "init", "run"] {
+        let name = ["trap-start", "trap-check", "trap-describe", "trap-init", "trap-run"];
+        let name = name.into_iter().find(|name| name.ends_with(entry)).unwrap_or_default();
+        all.push((name, with(entry, "unreachable")));
+    }
+    all
+}
+
+fn memory_kib(agent: &Agent) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("the agent runs");
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    memory.trim().trim_end_matches(" kB").trim().parse().expect("KiB")
+}
+
+/// Each of them dies, is said to be dead, and dies again; the healthy one learns nothing of it; afterwards the agent is
+/// as small as it was.
+#[tokio::test]
+async fn they_die_alone() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let site = Site::new(&config(&broker.url(), STEADY), &["steady"]);
+    let mut all = STEADY.to_owned();
+    for (name, fixture) in deadly() {
+        site.write(&format!("plugins/{name}.wasm"), fixture.build());
+        writeln!(
+            all,
+            "[source.{name}]\nplugin = \"{name}\"\nevery = \"100ms\"\nlimits = {{ memory = \"16MiB\", time = \"300ms\" }}"
+        )
+        .unwrap();
+    }
+    let agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 10, SOON).await;
+    let before = memory_kib(&agent);
+    // At a reload each plugin is asked whether its configuration is right, and a hostile answer would refuse it.
+    agent.stop().await;
+    site.write("agent.toml", config(&broker.url(), &all));
+    let agent = site.start();
+    let died = |name: &str| site.log.count(&[&format!("source={name}"), "started again in"]) >= 2;
+    let refused = |name: &str| site.log.count(&[&format!("source={name}"), "it stays off"]) >= 1;
+    for (name, _) in deadly() {
+        wait_until(&format!("{name} dies, and dies again"), 4 * SOON, || died(name) || refused(name)).await;
+    }
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    let sources = site.status().await["sources"].as_array().unwrap().clone();
+    let state = |name: &str| sources.iter().find(|source| source["name"] == name).unwrap()["state"].clone();
+    assert_eq!(state("steady"), "running");
+    for (name, _) in deadly() {
+        assert!(["backoff", "failed", "running"].contains(&state(name).as_str().unwrap()), "{name}");
+    }
+    site.write("agent.toml", config(&broker.url(), STEADY));
+    site.status_until(|status| status["sources"].as_array().is_some_and(|sources| sources.len() == 1)).await;
+    wait_until("the memory is given back", SOON, || memory_kib(&agent) <= before + GROWN_KIB_MAX).await;
+    eprintln!("memory: {before} KiB before, {} KiB after", memory_kib(&agent));
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    let steady = checker.of(STEADY_TOPIC);
+    let boot = steady.last().expect("a reading").json["boot"].clone();
+    let of_last_life = steady.iter().filter(|message| message.json["boot"] == boot);
+    let counts: Vec<u64> =
+        of_last_life.map(|message| message.json["values"]["count"].as_u64().expect("a count")).collect();
+    assert!(counts.iter().copied().eq(1..=counts.len() as u64), "every poll came, of one instance: {counts:?}");
+}
