@@ -4,6 +4,7 @@ mod ask;
 mod check;
 mod manual;
 mod plugin;
+mod probe;
 mod progress;
 mod run;
 mod status;
@@ -80,6 +81,8 @@ enum Command {
     /// Plugins: what is installed, what a file is, what it would read, and a project to start from
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Look at a device before it is configured: read it once, show what its registers may mean
+    Probe(probe::Options),
     /// The JSON schema of the configuration file, for editors
     #[command(after_help = manual::SCHEMA_HELP)]
     Schema,
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Reload => status::reload(config),
         Command::Log { level } => status::log(config, level),
         Command::Plugin(command) => plugin::plugin(&command, cli.config.as_deref(), cli.color),
+        Command::Probe(options) => probe::probe(config, &options),
         Command::Schema => result(&format!("{:#}\n", crate::config::json_schema())),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::pages(&folder),

@@ -8,6 +8,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at the work.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Shows on a terminal how far it is; an empty text wipes it away.
+pub(super) fn line(text: &str) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        // Nothing can be said where stderr is gone.
+        let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+    }
+}
+
 /// Waits for `work`; says `what` on a terminal, with the seconds that it takes, and wipes it away at the end.
 pub(super) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     let mut stderr = std::io::stderr();

@@ -25,6 +25,7 @@ mod leaving;
 mod outage;
 mod plugin_cli;
 mod plugin_files;
+mod points;
 mod program;
 mod protocol;
 mod refused;

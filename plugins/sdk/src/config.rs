@@ -2,7 +2,7 @@
 //!
 //! Plugins that read large documents may bring a crate of their own; this one keeps small plugins small.
 
-use crate::bindings::exports::outstation::plugin::sensor::Problem;
+pub use crate::bindings::exports::outstation::plugin::sensor::Problem;
 
 use std::time::Duration;
 
@@ -135,6 +135,11 @@ impl Problems {
                 self.add_with_hint(&format!("{path}/{}", pointer(key)), format!("unknown key `{key}`"), hint);
             }
         }
+    }
+
+    /// What was found so far.
+    pub fn list(&self) -> &[Problem] {
+        &self.0
     }
 
     pub(crate) fn into_list(self) -> Vec<Problem> {

@@ -334,7 +334,7 @@ impl Device {
 
 /// What nobody has written.
 pub fn untouched(unit: u8, address: u16) -> u16 {
-    (u16::from(unit) * 1000).wrapping_add(address)
+    u16::from(unit).wrapping_mul(1000).wrapping_add(address)
 }
 
 /// As it stands on the wire.
