@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers plugins agent build run test test-languages test-long bench fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices plugins agent build run test test-languages test-long bench fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -22,6 +22,9 @@ setup: ## install what is missing (as root; otherwise print it and exit 1)
 brokers: setup ## install the brokers that only the tests need, as far as they can be had
 	@packaging/setup-brokers
 
+devices: setup ## install the Modbus devices that only the tests need, as far as they can be had
+	@packaging/setup-devices
+
 build: setup plugins agent ## target/release/outstation and target/plugins/*.wasm
 
 plugins: ## target/plugins/*.wasm alone
@@ -35,7 +38,7 @@ agent: ## target/release/outstation alone
 run: build ## build, start a broker if none answers, run the agent on agent.toml
 	@exec packaging/run-demo
 
-test: setup brokers plugins ## everything that fits in ten minutes
+test: setup brokers devices plugins ## everything that fits in ten minutes
 	@echo '== tests: the agent, its documentation, the house'
 	cargo test $(LOCKED)
 	@echo '== tests: the plugins, natively'
@@ -48,7 +51,7 @@ test-languages: ## examples and project templates in C, JavaScript and Python; i
 	cargo build $(LOCKED)
 	@plugins/examples/test
 
-test-long: setup brokers plugins ## a million sessions, ten times the crashes, more properties; before a release
+test-long: setup brokers devices plugins ## a million sessions, ten times the crashes, more properties; before a release
 	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS and PROPTEST_CASES say how much'
 	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-1000000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)

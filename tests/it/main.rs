@@ -16,6 +16,7 @@ mod bad_input;
 mod command;
 mod contract;
 mod crash;
+mod devices;
 mod faults;
 mod full;
 mod harness;

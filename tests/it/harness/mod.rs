@@ -16,6 +16,7 @@ pub mod log;
 pub mod modbus_device;
 pub mod net;
 pub mod plugins;
+pub mod real_device;
 pub mod site;
 pub mod tls;
 
