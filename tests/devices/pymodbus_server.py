@@ -5,10 +5,11 @@ multiple of 3, discrete input n where it is one of 2; beyond is exception 2. Ano
 """
 
 import asyncio
+import logging
 import sys
-import warnings
 
-warnings.simplefilter("ignore")
+# It says at length that its next version will do this in another way.
+logging.disable(logging.WARNING)
 
 from pymodbus import FramerType
 from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, ModbusServerContext

@@ -23,6 +23,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod leaving;
+mod modbus;
 mod outage;
 mod plugin_cli;
 mod plugin_files;

@@ -255,7 +255,10 @@ impl Owner {
     }
 
     fn unit_answered(&mut self, job: &Job, unit: &mut Unit) {
-        self.reach = Reach { crowded: self.reach.crowded, ..Reach::default() };
+        if std::mem::take(&mut self.reach.failures) > 0 {
+            info!(bus = %self.setup.name, "{} is there again", self.setup.bus.url);
+        }
+        self.reach.not_before = None;
         if unit.answered() {
             info!(bus = %self.setup.name, "unit {} answers again", job.unit);
         }

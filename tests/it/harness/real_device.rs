@@ -28,14 +28,14 @@ pub struct RealDevice {
 
 /// A serial line: two pseudo-terminals that socat connects. What unplugs it is dropping it.
 pub struct SerialLine {
-    _socat: Child,
+    socat: Child,
     folder: PathBuf,
 }
 
 impl SerialLine {
     /// Plugs it in: `ours` and `theirs` in the folder.
     pub async fn plug(folder: &Path) -> Self {
-        let line = Self { _socat: socat(folder), folder: folder.to_owned() };
+        let line = Self { socat: socat(folder), folder: folder.to_owned() };
         wait_until("socat makes its terminals", SOON, || line.ours().exists() && line.theirs().exists()).await;
         line
     }
@@ -57,8 +57,8 @@ impl SerialLine {
 
     /// Pulls it out, and comes back when its files are gone.
     pub async fn unplug(mut self) {
-        self._socat.start_kill().expect("kill socat");
-        self._socat.wait().await.expect("socat ends");
+        self.socat.start_kill().expect("kill socat");
+        self.socat.wait().await.expect("socat ends");
         for end in [self.ours(), self.theirs()] {
             let _gone = std::fs::remove_file(end);
         }
