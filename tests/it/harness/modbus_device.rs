@@ -44,6 +44,8 @@ pub enum Act {
     GarbageAfter,
     /// Sends the answer twice.
     Twice,
+    /// Sends the answer, and so much later once more.
+    Echo(Duration),
     /// Closes without a word.
     Close,
 }
@@ -242,6 +244,13 @@ impl Device {
                     let _gone = to.lock().await.write_all(&bytes).await;
                 });
                 return true;
+            }
+            Act::Echo(delay) => {
+                let (to, bytes) = (Arc::clone(to), bytes.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _gone = to.lock().await.write_all(&bytes).await;
+                });
             }
             Act::Slow(delay) => tokio::time::sleep(delay).await,
             _ => {}

@@ -155,3 +155,27 @@ async fn f35_one_bad_register_costs_one_point() {
         assert_eq!(result, expected);
     }
 }
+
+/// On a serial line nothing distinguishes it from the next answer but that it comes before the question.
+#[tokio::test(start_paused = true)]
+async fn f32_what_comes_between_two_requests_is_thrown_away() {
+    for url in [TCP, RTU, RTU_OVER_TCP] {
+        let bench = Bench::new(url, |bus| bus.defaults.retries = 0).await;
+        bench.device.follow(|_| Act::Echo(Duration::from_millis(50)));
+        for first in [10, 20, 30] {
+            assert_eq!(bench.read(7, first, 2).await, Ok(registers(7, first, 2)), "{url}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bits_of_another_count_are_no_answer() {
+    for url in [TCP, RTU] {
+        let bench = Bench::new(url, |bus| bus.defaults.retries = 0).await;
+        bench.device.follow(|_| Act::WrongLength);
+        let reads: Arc<[Read]> = [Read { table: Table::Coil, first: 3, count: 5 }].into();
+        let (answer, _) = bench.caller("one").call("b", call(7, What::Read(reads))).await;
+        assert!(matches!(&answer, Answer::Read(results) if matches!(results[..], [Err(Error::Link(_))])), "{answer:?}");
+    }
+}
