@@ -27,6 +27,8 @@ pub fn load_with_inputs(file: &Path) -> (Loaded, Vec<Input>) {
     }
     let missing = missing_plugins(&loaded);
     add(&mut loaded, missing);
+    let in_memory = data_in_memory(&loaded);
+    add(&mut loaded, in_memory.into_iter().collect());
     (loaded, files.inputs)
 }
 
@@ -36,6 +38,17 @@ pub fn add(loaded: &mut Loaded, found: Vec<Diagnostic>) {
         loaded.settings = None;
     }
     loaded.diagnostics.extend(found);
+}
+
+/// A data folder that a power cut empties, whatever is written there.
+fn data_in_memory(loaded: &Loaded) -> Option<Diagnostic> {
+    let data_dir = &loaded.settings.as_ref()?.agent.data_dir;
+    places::is_in_memory(data_dir).then(|| {
+        let message =
+            format!("the data folder {} is in memory: what is buffered is gone after a power cut", data_dir.display());
+        let hint = "a folder on a disk, as agent.data_dir".to_owned();
+        loaded.origins.warning("data-in-memory", &["agent", "data_dir"], message, Some(hint))
+    })
 }
 
 /// A source whose plugin is in no folder is a dangling name.

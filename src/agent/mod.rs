@@ -13,16 +13,19 @@ mod log;
 mod metas;
 mod parts;
 mod publisher;
+mod rates;
 mod reload;
 mod schedule;
 mod source;
 mod start;
 mod state;
+mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::config::{Engine, Input, Loaded, LogLevel, Settings};
@@ -31,11 +34,14 @@ use crate::os::clock;
 use crate::os::files::FolderError;
 use crate::os::places;
 use crate::os::signals::{Request, Signals};
+use crate::os::systemd::Manager;
 use crate::os::watch::Watch;
 use crate::plugin::{Compiler, Host, HostOptions, Trust};
 
 use log::Log;
-use reload::Running;
+use rates::SAMPLE_EVERY;
+use reload::{Reloads, Running};
+use watchdog::Watchdog;
 
 pub use log::OpenError;
 
@@ -80,34 +86,61 @@ pub struct Start {
     pub signals: Signals,
     /// Changes the level of the log.
     pub set_log: Box<dyn Fn(LogLevel) + Send>,
+    /// Who is told how the service is.
+    pub manager: Manager,
 }
 
 /// Runs the agent until a signal ends it.
 pub async fn run(start: Start) -> Result<(), StartError> {
-    let Start { file, inputs, settings, socket, mut signals, set_log } = start;
+    let Start { file, inputs, settings, socket, mut signals, set_log, mut manager } = start;
     let host = Host::new(host_options(&settings))?;
     let (log, thread) = open_log(&settings).await?;
     info!("{}, boot {}, data in {}", settings.agent.id, log.boot(), settings.agent.data_dir.display());
     let mut running = Running::start(file, inputs, settings, host, log.clone(), set_log).await;
     let (_server, mut questions) = listen(&socket).unzip();
     let mut watch = Watch::new();
+    let mut reloads = Reloads::default();
+    let mut watchdog = Watchdog::new(manager.watchdog());
+    let mut samples = tokio::time::interval(SAMPLE_EVERY);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    manager.ready();
     loop {
         watch.folders(running.folders().iter());
+        if reloads.begin(&mut running) {
+            manager.reloading();
+        }
         tokio::select! {
             request = signals.next() => match request {
                 Request::Stop => break,
-                Request::Reload => drop(running.reload(true).await),
+                Request::Reload => reloads.want(true, None),
             },
-            Some(asked) = next(&mut questions) => answer(asked, &mut running).await,
-            () = watch.changed() => drop(running.reload(false).await),
+            Some(asked) = next(&mut questions) => answer(asked, &running, &mut reloads),
+            () = watch.changed() => reloads.want(false, None),
+            candidate = reloads.checked() => {
+                reloads.end(&running.take(candidate).await);
+                manager.ready();
+                manager.status(&running.summary());
+            }
+            () = watchdog.proof(|| answers(log.clone())) => if watchdog.is_polling(&running.progress(), clock::now()) {
+                manager.alive();
+            },
+            _ = samples.tick() => {
+                running.sample();
+                manager.status(&running.summary());
+            }
         }
     }
     info!("stopping");
+    manager.stopping();
     running.end(stop_asked_again(&mut signals)).await;
     log.stop().await;
     thread.join();
     info!("stopped, {} messages in the buffer", log.news().stats.buffered);
     Ok(())
+}
+
+async fn answers(log: Log) -> bool {
+    log.answers().await
 }
 
 /// Opens the log. A predecessor that was just killed is given time to be gone.
@@ -127,27 +160,24 @@ async fn stop_asked_again(signals: &mut Signals) {
     while signals.next().await != Request::Stop {}
 }
 
-async fn answer(asked: Asked, running: &mut Running) {
-    let answer = match asked.question {
-        Question::Status => Answer::Status(Box::new(running.status())),
+fn answer(asked: Asked, running: &Running, reloads: &mut Reloads) {
+    let reply = match asked.question {
+        Question::Reload => return reloads.want(true, Some(asked.reply)),
+        Question::Status => Reply::Answer(Answer::Status(Box::new(running.status()))),
         Question::Tail { source } => match running.tail(source) {
-            Ok((notes, tail)) => return drop(asked.reply.send(Reply::Tail(notes, tail))),
-            Err(why) => Answer::Error(why),
+            Ok((notes, tail)) => Reply::Tail(notes, tail),
+            Err(why) => Reply::Answer(Answer::Error(why)),
         },
-        Question::Reload => match running.reload(true).await {
-            Ok(what) => Answer::Done(what),
-            Err(why) => Answer::Error(why),
-        },
-        Question::Log { level } => match LogLevel::from_word(&level) {
+        Question::Log { level } => Reply::Answer(match LogLevel::from_word(&level) {
             Some(level) => {
                 running.set_log(level);
                 Answer::Done(format!("the log's level is {} until the configuration is read again", level.word()))
             }
             None => Answer::Error(format!("no such level: {level}; there are {}", LogLevel::WORDS.join(", "))),
-        },
+        }),
     };
     // Who asked may be gone.
-    drop(asked.reply.send(Reply::Answer(answer)));
+    drop(asked.reply.send(reply));
 }
 
 /// Without a control socket the agent works all the same.

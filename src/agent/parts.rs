@@ -16,6 +16,7 @@ use super::metas::MetaList;
 use super::publisher::{self, Publisher, Stop};
 use super::source::{Orders, Source};
 use super::start::Surroundings;
+use super::watchdog::Progress;
 use crate::config::{self, Settings};
 use crate::control::{Feed, TAILS_MAX, Tail};
 use crate::device::modbus::Buses;
@@ -72,8 +73,8 @@ pub struct Changes {
 
 impl std::fmt::Display for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} sources kept", self.kept)?;
-        for (word, names) in [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)] {
+        write!(f, "{} {} kept", self.kept, if self.kept == 1 { "source" } else { "sources" })?;
+        for (word, names) in [("added", &self.added), ("restarted", &self.changed), ("removed", &self.removed)] {
             if !names.is_empty() {
                 write!(f, ", {word}: {}", names.join(" "))?;
             }
@@ -260,6 +261,18 @@ impl Parts {
         let tail =
             self.feed.tail(source).ok_or_else(|| format!("{TAILS_MAX} tails are open already, and no more at once"))?;
         Ok((notes, tail))
+    }
+
+    /// How far those sources have come that run.
+    pub fn progress(&self) -> Vec<Progress> {
+        let running =
+            self.sources.values().filter(|source| source.status.borrow().state == status::SourceState::Running);
+        running
+            .map(|source| {
+                let status = source.status.borrow();
+                Progress { source: status.name.clone(), polls: status.polls, every: source.settings.every }
+            })
+            .collect()
     }
 
     /// How the sources are, in order of name.

@@ -6,22 +6,26 @@
 //!                                          └────────┴─────────────┴──▶ say why, nothing changes
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::errors;
 use super::load;
 use super::log::Log;
 use super::parts::{Changes, Parts};
+use super::rates::Rates;
+use super::watchdog::Progress;
 use crate::config::{self, Colour, Diagnostic, Input, Loaded, LogLevel, Settings};
-use crate::control::Tail;
-use crate::os::clock;
+use crate::control::{Answer, Reply, Tail};
+use crate::os::{clock, places};
 use crate::plugin::Host;
 use crate::reading::Timestamp;
 use crate::spool::BufferState;
-use crate::status::{self, Status};
+use crate::status::{self, LinkState, SourceState, Status};
 
 /// Everything that runs, and the configuration that it runs under.
 pub struct Running {
@@ -35,6 +39,100 @@ pub struct Running {
     config: status::Config,
     started: Duration,
     set_log: Box<dyn Fn(LogLevel) + Send>,
+    rates: Rates,
+}
+
+/// A configuration that was read and is checked.
+type Checking = Pin<Box<dyn Future<Output = Candidate> + Send>>;
+
+/// A configuration that was checked.
+pub struct Candidate {
+    asked: bool,
+    /// It is what was read last time, too.
+    same: bool,
+    outcome: Result<Box<Sound>, Refused>,
+}
+
+/// One that can be changed to.
+struct Sound {
+    settings: Settings,
+    loaded: Loaded,
+    host: Host,
+    same_host: bool,
+}
+
+/// Reloads, one at a time: what is asked for while one is under way is done by the next.
+#[derive(Default)]
+pub struct Reloads {
+    checking: Option<Checking>,
+    /// Who waits for the one under way. As many as the control socket serves, at most.
+    waiting: Vec<oneshot::Sender<Reply>>,
+    /// Whether there is to be a next one, and whether it was asked for.
+    next: Option<bool>,
+    next_waiting: Vec<oneshot::Sender<Reply>>,
+}
+
+impl Reloads {
+    /// A look at the configuration is wanted.
+    pub fn want(&mut self, asked: bool, reply: Option<oneshot::Sender<Reply>>) {
+        self.next = Some(asked || self.next == Some(true));
+        self.next_waiting.extend(reply);
+    }
+
+    /// Begins the next one, if it is time for it and there is anything to do.
+    pub fn begin(&mut self, running: &mut Running) -> bool {
+        if self.checking.is_some() {
+            return false;
+        }
+        let Some(asked) = self.next.take() else { return false };
+        self.waiting = std::mem::take(&mut self.next_waiting);
+        self.checking = running.read(asked);
+        self.checking.is_some()
+    }
+
+    /// Waits for the check of the one under way. Cancel safe.
+    pub async fn checked(&mut self) -> Candidate {
+        let Some(checking) = &mut self.checking else { return std::future::pending().await };
+        let candidate = checking.await;
+        self.checking = None;
+        candidate
+    }
+
+    /// Tells who waits what it came to.
+    pub fn end(&mut self, outcome: &Result<String, String>) {
+        for reply in self.waiting.drain(..) {
+            let answer = match outcome {
+                Ok(what) => Answer::Done(what.clone()),
+                Err(why) => Answer::Error(why.clone()),
+            };
+            // Who asked may be gone.
+            drop(reply.send(Reply::Answer(answer)));
+        }
+    }
+}
+
+/// Whether `loaded` can take the place of `old`.
+async fn check(old: &Settings, host: Host, mut loaded: Loaded) -> Result<Box<Sound>, Refused> {
+    if let Some(why) = loaded.settings.as_ref().and_then(|new| immovable(old, new)) {
+        return Err(Refused { errors: vec![why], loaded });
+    }
+    let of = |settings: &Settings| {
+        let agent = &settings.agent;
+        (agent.engine, agent.plugin_signatures, agent.plugin_keys.clone())
+    };
+    let same_host = loaded.settings.as_ref().is_none_or(|new| of(new) == of(old));
+    let host = match loaded.settings.as_ref().filter(|_| !same_host).map(super::host_options) {
+        None => host,
+        Some(options) => match Host::new(options) {
+            Ok(host) => host,
+            Err(error) => return Err(Refused { errors: vec![error.to_string()], loaded }),
+        },
+    };
+    let runs = |source: &config::Source| same_host && old.sources.get(&source.name) == Some(source);
+    let problems = load::plugin_problems(&host, &loaded, |source| !runs(source)).await;
+    load::add(&mut loaded, problems);
+    let Some(settings) = loaded.settings.take() else { return Err(Refused { errors: errors(&loaded), loaded }) };
+    Ok(Box::new(Sound { settings, loaded, host, same_host }))
 }
 
 impl Running {
@@ -50,19 +148,32 @@ impl Running {
         let mut parts = Parts::new(log.clone());
         parts.apply(None, &settings, &host, true).await;
         let config = status::Config { valid: true, errors: Vec::new(), loaded_at: now() };
-        Self { file, settings, inputs, host, log, parts, config, started: clock::now(), set_log }
+        Self {
+            file,
+            settings,
+            inputs,
+            host,
+            log,
+            parts,
+            config,
+            started: clock::now(),
+            set_log,
+            rates: Rates::default(),
+        }
     }
 
     /// Folders in which something may change.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let main = self.file.parent().unwrap_or(Path::new("/")).to_owned();
-        let drop_ins = self.file.with_extension("d");
-        [main, drop_ins].into_iter().chain(self.settings.agent.plugin_dirs.iter().cloned()).collect()
+        let files = self.inputs.iter().map(|input| input.path.as_path());
+        let mut folders = places::folders_of(&self.file, files);
+        folders.extend(self.settings.agent.plugin_dirs.iter().cloned());
+        folders
     }
 
     /// Looks at everything again. What is read is what counts, not that something happened; only where it was `asked`
-    /// for, an unchanged configuration is worth a word.
-    pub async fn reload(&mut self, asked: bool) -> Result<String, String> {
+    /// for, an unchanged configuration is worth a word. Gives what checks the configuration, which takes as long as
+    /// the plugins do that have to be compiled for it; everything goes on meanwhile.
+    fn read(&mut self, asked: bool) -> Option<Checking> {
         let replaced = self.parts.replaced_plugins(&self.settings.agent.plugin_dirs);
         if !replaced.is_empty() {
             info!("plugins were replaced, and are tried beside the old ones: {}", replaced.join(" "));
@@ -70,21 +181,29 @@ impl Running {
         let (loaded, inputs) = load::load_with_inputs(&self.file);
         let same = inputs == self.inputs;
         if !asked && same && self.config.valid {
-            return Ok(String::new());
+            return None;
         }
         self.inputs = inputs;
-        match self.take(loaded).await {
-            Ok(changes) => {
+        let (old, host) = (self.settings.clone(), self.host.clone());
+        Some(Box::pin(async move { Candidate { asked, same, outcome: check(&old, host, loaded).await } }))
+    }
+
+    /// Changes to a configuration that was checked; or says why it is refused, and nothing changes.
+    pub async fn take(&mut self, candidate: Candidate) -> Result<String, String> {
+        match candidate.outcome {
+            Ok(sound) => {
+                let changes = self.apply(*sound).await;
                 self.config = status::Config { valid: true, errors: Vec::new(), loaded_at: now() };
                 info!("configuration read: {changes}");
                 Ok(changes.to_string())
             }
             Err(refused) => {
                 // Said once, not at every look.
-                if asked || !same || refused.errors != self.config.errors {
+                if candidate.asked || !candidate.same || refused.errors != self.config.errors {
                     refused.say();
                 }
-                let why = refused.errors.join("; ");
+                let why =
+                    format!("the new configuration is not used, the old one goes on: {}", refused.errors.join("; "));
                 self.config.valid = false;
                 self.config.errors = refused.errors;
                 Err(why)
@@ -92,27 +211,8 @@ impl Running {
         }
     }
 
-    /// Checks a configuration and changes to it.
-    async fn take(&mut self, mut loaded: Loaded) -> Result<Changes, Refused> {
-        if let Some(why) = loaded.settings.as_ref().and_then(|new| immovable(&self.settings, new)) {
-            return Err(Refused { errors: vec![why], loaded });
-        }
-        let of = |settings: &Settings| {
-            let agent = &settings.agent;
-            (agent.engine, agent.plugin_signatures, agent.plugin_keys.clone())
-        };
-        let same_host = loaded.settings.as_ref().is_none_or(|new| of(new) == of(&self.settings));
-        let host = match loaded.settings.as_ref().filter(|_| !same_host).map(super::host_options) {
-            None => self.host.clone(),
-            Some(options) => match Host::new(options) {
-                Ok(host) => host,
-                Err(error) => return Err(Refused { errors: vec![error.to_string()], loaded }),
-            },
-        };
-        let runs = |source: &config::Source| same_host && self.settings.sources.get(&source.name) == Some(source);
-        let problems = load::plugin_problems(&host, &loaded, |source| !runs(source)).await;
-        load::add(&mut loaded, problems);
-        let Some(new) = loaded.settings.take() else { return Err(Refused { errors: errors(&loaded), loaded }) };
+    async fn apply(&mut self, sound: Sound) -> Changes {
+        let Sound { loaded, settings: new, host, same_host } = sound;
         loaded.diagnostics.iter().for_each(say);
         let changes = self.parts.apply(Some(&self.settings), &new, &host, same_host).await;
         if self.settings.agent.log != new.agent.log {
@@ -120,7 +220,7 @@ impl Running {
         }
         self.settings = new;
         self.host = host;
-        Ok(changes)
+        changes
     }
 
     /// Changes the log's level until the configuration is read again.
@@ -138,9 +238,38 @@ impl Running {
         self.parts.end(at_once).await;
     }
 
+    /// How far the sources have come that run.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.parts.progress()
+    }
+
+    /// Notes how much has come and gone by now.
+    pub fn sample(&mut self) {
+        let stats = self.log.news().stats;
+        self.rates.sample(clock::now(), stats.accepted, stats.delivered);
+    }
+
+    /// How everything is, on one line.
+    pub fn summary(&self) -> String {
+        if let Some(error) = self.config.errors.first() {
+            return format!("the new configuration is not used: {error}");
+        }
+        let (mqtt, sources) = (self.parts.publisher_status(), self.parts.source_status());
+        let broker = mqtt.broker.unwrap_or_default();
+        let link = match mqtt.state {
+            LinkState::Unconfigured => "no broker is configured, readings are only buffered".to_owned(),
+            LinkState::Connected => format!("connected to {broker}"),
+            LinkState::Connecting => format!("connecting to {broker}"),
+            LinkState::Waiting => format!("not connected to {broker}: {}", mqtt.last_error.unwrap_or_default()),
+        };
+        let running = sources.iter().filter(|source| source.state == SourceState::Running).count();
+        format!("{running} of {} sources running, {link}", sources.len())
+    }
+
     /// How everything is, now.
     pub fn status(&self) -> Status {
         let stats = self.log.news().stats;
+        let (accepted_per_s, delivered_per_s) = self.rates.per_second(clock::now(), stats.accepted, stats.delivered);
         Status {
             agent: self.settings.agent.id.clone(),
             store: format!("{:08x}", u32::from_be_bytes(self.log.store())),
@@ -161,6 +290,8 @@ impl Running {
                 max_bytes: stats.max_bytes,
                 accepted: stats.accepted,
                 delivered: stats.delivered,
+                accepted_per_s,
+                delivered_per_s,
             },
             sources: self.parts.source_status(),
             buses: self.parts.bus_status(),

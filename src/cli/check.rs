@@ -1,83 +1,113 @@
-//! `outstation check`: everything that can be known of a configuration without a device or a network.
+//! `outstation check`: everything that can be known of a configuration without a device or a network; and with `--live`
+//! what can be known with them.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{CONFIG, Color, result, say};
+use super::live::{self, Rung};
+use super::{CONFIG, Color, fail, page, progress, result, say};
 use crate::agent;
-use crate::config::{self, Colour, Diagnostic, Loaded};
+use crate::config::{self, Colour, Diagnostic, Input, Loaded};
 use crate::plugin::Host;
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+It touches no device and no network, and nothing of a running agent. --live tries, with a mark and a time for each:
+certificate and password files, plugins, brokers, buses and lines; a running agent is not disturbed. The exit status is 78 where
+the configuration is wrong, and 1 where it is right and something that it names does not work.
+
+Examples:
   outstation check                      errors and warnings, each with its place and what would be right
+  outstation check --live               and does what it names answer?
   outstation check --show               what is in force, and which file and line it comes from
   outstation check --json | jq .diagnostics")]
 pub(super) struct Options {
+    /// Try brokers, buses, lines and plugins too
+    #[arg(long)]
+    live: bool,
     /// Print what is in force: each value with the file and line that it came from, secrets hidden
     #[arg(long)]
     show: bool,
-    /// Print what is wrong as JSON, and with --show what is in force too
+    /// Print what is wrong as JSON, with --show what is in force, with --live what was tried
     #[arg(long)]
     json: bool,
 }
 
 /// Does the command.
 pub(super) fn check(file: &Path, options: &Options, color: Color) -> ExitCode {
-    let mut loaded = agent::load::load(file);
-    let problems = plugin_problems(&loaded);
-    agent::load::add(&mut loaded, problems);
-    report(&loaded, options, color);
-    if loaded.settings.is_some() { ExitCode::SUCCESS } else { ExitCode::from(CONFIG) }
+    let (mut loaded, inputs) = agent::load::load_with_inputs(file);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}")),
+    };
+    let rungs = runtime.block_on(look(&mut loaded, &inputs, options));
+    // A name server that does not answer is not waited for.
+    runtime.shutdown_background();
+    report(&loaded, &rungs, options, color);
+    match loaded.settings {
+        None => ExitCode::from(CONFIG),
+        Some(_) if live::holds(&rungs) => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+    }
 }
 
-fn report(loaded: &Loaded, options: &Options, color: Color) {
+/// Asks the plugins, and climbs the ladder where that is wanted and the configuration is right.
+async fn look(loaded: &mut Loaded, inputs: &[Input], options: &Options) -> Vec<Rung> {
+    let host = match live::host(loaded) {
+        Ok(host) => host,
+        Err(error) => {
+            let problem = loaded.origins.error("internal", &[], format!("plugins can't be run: {error}"), None);
+            agent::load::add(loaded, vec![problem]);
+            return Vec::new();
+        }
+    };
+    let problems = progress::during("asking the plugins", live::plugin_problems(&host, loaded)).await;
+    agent::load::add(loaded, problems);
+    climb(loaded, inputs, options, &host).await
+}
+
+async fn climb(loaded: &Loaded, inputs: &[Input], options: &Options, host: &Host) -> Vec<Rung> {
+    match loaded.settings.as_ref().filter(|_| options.live) {
+        Some(settings) => live::climb(loaded, settings, inputs.len(), host).await,
+        None => Vec::new(),
+    }
+}
+
+fn report(loaded: &Loaded, rungs: &[Rung], options: &Options, color: Color) {
     let valid = loaded.settings.is_some();
     let in_force = || loaded.origins.listing();
     if options.json {
         let diagnostics: Vec<_> = loaded.diagnostics.iter().map(config::to_json).collect();
-        let document = match options.show.then(|| config::listing_json(&in_force())) {
-            Some(in_force) => json!({ "valid": valid, "diagnostics": diagnostics, "in_force": in_force }),
-            None => json!({ "valid": valid, "diagnostics": diagnostics }),
-        };
+        let mut document = Map::from_iter([("valid".into(), json!(valid)), ("diagnostics".into(), json!(diagnostics))]);
+        if options.show {
+            document.insert("in_force".into(), config::listing_json(&in_force()));
+        }
+        if options.live {
+            document.insert("live".into(), live::json(rungs));
+        }
+        let document = Value::from(document);
         result(&format!("{document}\n"));
         return;
     }
     say_all(&loaded.diagnostics, color);
     if options.show {
         result(&config::render_listing(&in_force()));
-    } else if valid {
+    }
+    if options.live {
+        result(&live::text(rungs, page::Style { colour: color.wanted(&io::stdout()) }));
+    } else if valid && !options.show {
         result("the configuration is valid\n");
     }
 }
 
 /// Diagnostics to stderr.
 pub(super) fn say_all(diagnostics: &[Diagnostic], color: Color) {
-    let colour = if color.wanted(&std::io::stderr()) { Colour::Ansi } else { Colour::Plain };
+    let colour = if color.wanted(&io::stderr()) { Colour::Ansi } else { Colour::Plain };
     let text = config::render_all(diagnostics, colour);
     if !text.is_empty() {
         say(text.trim_end());
-    }
-}
-
-/// What plugins say of their own configuration. They are compiled into the agent's cache, where it is known and may be
-/// written.
-fn plugin_problems(loaded: &Loaded) -> Vec<Diagnostic> {
-    let failed = |why: &dyn std::fmt::Display| {
-        vec![loaded.origins.error("internal", &[], format!("plugins can't be run: {why}"), None)]
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    let options = match &loaded.settings {
-        Some(settings) => agent::host_options(settings),
-        None => agent::host_options_in(std::env::temp_dir().join("outstation-check")),
-    };
-    match Host::new(options) {
-        Ok(host) => runtime.block_on(agent::load::plugin_problems(&host, loaded, |_| true)),
-        Err(error) => failed(&error),
     }
 }

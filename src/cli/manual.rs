@@ -28,8 +28,19 @@ Examples:
 /// Prints the completions of a shell.
 pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "outstation", &mut text);
+    clap_complete::generate(shell, &mut shown(), "outstation", &mut text);
     result(&String::from_utf8_lossy(&text))
+}
+
+/// The command line without what only the program itself and the package use.
+fn shown() -> clap::Command {
+    let whole = Cli::command();
+    let commands = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    clap::Command::new("outstation")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(commands)
 }
 
 /// Writes a manual page for the program and for each of its commands.

@@ -2,7 +2,9 @@
 
 mod ask;
 mod check;
+mod live;
 mod manual;
+mod page;
 mod plugin;
 mod probe;
 mod progress;
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::LogLevel;
 
@@ -108,7 +110,8 @@ enum Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = Cli::command().color(help_colour()).try_get_matches().and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match cli {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -126,6 +129,18 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::pages(&folder),
         Command::CompilePlugin { arguments } => compile(&arguments),
+    }
+}
+
+/// What `--color` says to help and to errors of usage, which come before it is parsed.
+fn help_colour() -> ColorChoice {
+    let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let after = words.windows(2).find(|pair| pair.first().is_some_and(|word| word == "--color"));
+    let joined = || words.iter().find_map(|word| word.strip_prefix("--color="));
+    match after.and_then(|pair| pair.last().map(String::as_str)).or_else(joined) {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::agent::{self, Start};
 use crate::config::LogLevel;
 use crate::os::places;
 use crate::os::signals::Signals;
+use crate::os::systemd::{self, Manager};
 
 /// Under `outstation run --help`.
 pub(super) const HELP: &str = "\
@@ -57,9 +58,19 @@ async fn start(file: &Path, color: Color) -> ExitCode {
     let (loaded, inputs) = agent::load::load_with_inputs(file);
     check::say_all(&loaded.diagnostics, color);
     let Some(settings) = loaded.settings else { return ExitCode::from(CONFIG) };
-    let set_log = log_to_stderr(settings.agent.log, color);
+    let set_log = log_to(settings.agent.log, color);
     let socket = places::control_socket(file);
-    match agent::run(Start { file: file.to_owned(), inputs, settings, socket, signals, set_log }).await {
+    match agent::run(Start {
+        file: file.to_owned(),
+        inputs,
+        settings,
+        socket,
+        signals,
+        set_log,
+        manager: Manager::from_environment(),
+    })
+    .await
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -68,12 +79,16 @@ async fn start(file: &Path, color: Color) -> ExitCode {
     }
 }
 
-/// Gives what changes the level later.
-fn log_to_stderr(level: LogLevel, color: Color) -> Box<dyn Fn(LogLevel) + Send> {
+/// To stderr; with fields where that is the journal. Gives what changes the level later.
+fn log_to(level: LogLevel, color: Color) -> Box<dyn Fn(LogLevel) + Send> {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let lines =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(color.wanted(&std::io::stderr())).with_target(false);
-    registry().with(filter).with(lines).init();
+    // Without a journal that takes fields, lines are as good.
+    let journal = systemd::stderr_is_journal().then(tracing_journald::layer).and_then(Result::ok);
+    let journal = journal.map(|journal| journal.with_field_prefix(None).with_syslog_identifier("outstation".into()));
+    let colours = color.wanted(&std::io::stderr());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
+    let lines = journal.is_none().then_some(lines);
+    registry().with(filter).with(journal).with(lines).init();
     Box::new(move |level| {
         // It lives as long as the process.
         let _ = handle.reload(self::filter(level));

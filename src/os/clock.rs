@@ -56,6 +56,13 @@ pub fn instant(at: Duration) -> Instant {
     START.mono.checked_add(at.min(FAR)).unwrap_or(START.mono)
 }
 
+/// Microseconds of CLOCK_MONOTONIC, the time that the service manager counts in.
+pub fn monotonic_us() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000)
+}
+
 /// The wall clock: nanoseconds since 1970, UTC. Negative before it.
 pub fn wall_ns() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {

@@ -74,6 +74,20 @@ fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, Unreadable> {
     Ok(paths)
 }
 
+/// Folders in which something happens when one of these files of a configuration changes: its own, that of its drop-ins,
+/// and where links lead to.
+pub fn folders_of<'a>(main: &Path, files: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let beside = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut folders = vec![beside(main), main.with_extension("d")];
+    for linked in files.filter(|file| file.is_symlink()).filter_map(|file| fs::canonicalize(file).ok()) {
+        let folder = beside(&linked);
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    folders
+}
+
 fn text(path: &Path) -> Result<String, String> {
     let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if length > FILE_BYTES_MAX {
@@ -167,6 +181,50 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
 /// Where compiled plugins are kept.
 pub fn plugin_cache(data_dir: &Path) -> PathBuf {
     data_dir.join("cache")
+}
+
+/// Whether a folder is there and belongs to this user.
+pub fn is_ours(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user())
+}
+
+/// This user's number.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// What others than root may still write on the disk of a path; `None` where the path is not there.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Whether what is written below a path is gone after a restart of the machine. Of a path that is not there yet, the
+/// nearest folder above it counts.
+pub fn is_in_memory(path: &Path) -> bool {
+    /// File systems that have no disk, by their numbers in `linux/magic.h`: tmpfs and ramfs.
+    const IN_MEMORY: [i128; 2] = [0x0102_1994, 0x8584_58f6];
+    let kind: Option<i128> =
+        path.ancestors().find_map(|path| rustix::fs::statfs(path).ok()).map(|disk| disk.f_type.into());
+    // The number has 32 bits, and its type differs between machines.
+    kind.is_some_and(|kind| IN_MEMORY.contains(&(kind & 0xffff_ffff)))
+}
+
+/// The process that has a file open, and its name; as far as this user may see it.
+pub fn opened_by(path: &Path) -> Option<(u32, String)> {
+    let path = fs::canonicalize(path).ok()?;
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let holds = |process: &fs::DirEntry| {
+        let mut descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        descriptors.any(|descriptor| fs::read_link(descriptor.path()).is_ok_and(|target| target == path))
+    };
+    let pid = |process: &fs::DirEntry| process.file_name().to_str()?.parse().ok();
+    processes.filter_map(|process| Some((pid(&process)?, process))).find(|(_, process)| holds(process)).map(
+        |(pid, process)| {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            (pid, name.trim_end().to_owned())
+        },
+    )
 }
 
 /// This program, to start it again as a compiler. Also after its file was replaced by an upgrade.

@@ -31,8 +31,9 @@ pub struct Watch {
     events: watch::Receiver<u64>,
     /// When the first and the last event came that were not looked at yet.
     unrest: Option<(Duration, Duration)>,
-    /// When to look without any event.
+    /// When to look without any event, and how often.
     look_at: Duration,
+    look_every: Duration,
     /// Kept, so that `events` has an end only with this.
     _sender: Arc<watch::Sender<u64>>,
 }
@@ -55,7 +56,8 @@ impl Watch {
         let watcher = notify::recommended_watcher(handler)
             .inspect_err(|error| debug!("no watcher, folders are looked at every {} s: {error}", LOOK_EVERY.as_secs()))
             .ok();
-        Self { watcher, events, unrest: None, look_at: clock::now() + LOOK_EVERY, _sender: sender }
+        let look_at = clock::now() + LOOK_EVERY;
+        Self { watcher, events, unrest: None, look_at, look_every: LOOK_EVERY, _sender: sender }
     }
 
     /// Watches these folders, those that are there. A folder that is watched already stays so.
@@ -89,7 +91,7 @@ impl Watch {
 
     fn looked(&mut self) {
         self.unrest = None;
-        self.look_at = clock::now() + LOOK_EVERY;
+        self.look_at = clock::now() + self.look_every;
     }
 }
 
@@ -115,6 +117,38 @@ mod tests {
         std::fs::write(folder.path().join("new"), "x").unwrap();
         std::fs::rename(folder.path().join("new"), folder.path().join("agent.toml")).unwrap();
         tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("seen before the regular look");
+    }
+
+    /// F-41: a file system that sends no events, or a system that gives no watcher.
+    #[tokio::test]
+    async fn f41_without_events_it_is_looked_at_all_the_same() {
+        let mut watch = Watch::new();
+        (watch.watcher, watch.look_every, watch.look_at) = (None, SETTLE, clock::now());
+        watch.folders(std::iter::once(&PathBuf::from("/")));
+        for _ in 0..3 {
+            tokio::time::timeout(LOOK_EVERY, watch.changed()).await.expect("looked at by the clock");
+        }
+    }
+
+    /// F-41: a folder that was removed is found again when it is back, and so is a link that is switched in it.
+    #[tokio::test]
+    async fn f41_a_folder_that_comes_back_is_watched_again() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("agent.d");
+        let mut watch = Watch::new();
+        let folders = [above.path().to_path_buf(), folder.clone()];
+        for round in 0..3 {
+            std::fs::create_dir(&folder).unwrap();
+            watch.folders(folders.iter());
+            // What making the folder brought is over.
+            while tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_ok() {}
+            watch.folders(folders.iter());
+            std::os::unix::fs::symlink(format!("target-{round}"), folder.join("new")).unwrap();
+            std::fs::rename(folder.join("new"), folder.join("..data")).unwrap();
+            tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("a link was switched");
+            std::fs::remove_dir_all(&folder).unwrap();
+            tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("the folder is gone");
+        }
     }
 
     #[tokio::test]

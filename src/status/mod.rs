@@ -98,6 +98,10 @@ pub struct Buffer {
     pub accepted: u64,
     /// Messages that were ever delivered from it.
     pub delivered: u64,
+    /// Accepted a second, over the last minute.
+    pub accepted_per_s: f64,
+    /// Delivered a second, over the last minute.
+    pub delivered_per_s: f64,
 }
 
 /// How a source is.

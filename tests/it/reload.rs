@@ -96,7 +96,7 @@ async fn a_reload_is_asked_for() {
     let stand = stand().await;
     let outcome = stand.site.outcome(&["reload"]).await;
     outcome.expect_code(0);
-    assert!(outcome.stdout.contains("1 sources kept, connection kept"), "{outcome:?}");
+    assert!(outcome.stdout.contains("1 source kept, connection kept"), "{outcome:?}");
     let said = stand.agent.said().matches("configuration read").count();
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(stand.agent.pid()).unwrap(),

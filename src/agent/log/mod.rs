@@ -277,6 +277,11 @@ impl Log {
         answer.await.map_err(|_| Ended.to_string())?
     }
 
+    /// Whether the thread answers; waits until it does.
+    pub async fn answers(&self) -> bool {
+        self.session(SessionStep::Look).await.is_ok()
+    }
+
     /// Flushes everything and ends the thread.
     pub async fn stop(&self) {
         let (reply, answer) = oneshot::channel();

@@ -113,6 +113,18 @@ impl Site {
         serde_json::from_str(&outcome.expect_code(0).stdout).expect("JSON")
     }
 
+    /// A question on the control socket itself, and its answer: what a command costs is left out.
+    pub async fn ask(&self, question: serde_json::Value) -> serde_json::Value {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream =
+            tokio::net::UnixStream::connect(self.path("data/control.sock")).await.expect("the agent listens");
+        stream.write_all(format!("{question}\n").as_bytes()).await.expect("ask");
+        let mut answer = String::new();
+        let reading = tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await;
+        reading.expect("an answer in time").expect("an answer");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
     /// Asks for the status until `holds` is true of it. Before the agent listens there is none.
     #[track_caller]
     pub fn status_until(&self, holds: impl Fn(&serde_json::Value) -> bool) -> impl Future<Output = serde_json::Value> {
