@@ -60,7 +60,7 @@ pub(super) async fn climb(loaded: &Loaded, settings: &Settings, files: usize, ho
         None => rungs.push(rung("broker", "none".into(), async { no_broker() }).await),
         Some(mqtt) => {
             for url in &mqtt.urls {
-                rungs.push(rung("broker", url.to_string(), broker::attempt(mqtt, url)).await);
+                rungs.push(rung("broker", url.to_string(), Box::pin(broker::attempt(mqtt, url))).await);
             }
         }
     }
