@@ -54,10 +54,13 @@ impl Doubt {
         self.asking.is_some()
     }
 
-    /// The connection is gone, and with it every question.
-    pub(super) fn disconnected(&mut self) {
+    /// The connection is gone, and with it every question. `true`: with it went what the broker had said of exchanges;
+    /// the session has taken note of that and the log has not, so the two can't go on together.
+    pub(super) fn disconnected(&mut self) -> bool {
         (self.marking, self.asking) = (None, None);
+        let has_lost = !self.held.is_empty();
         self.held.clear();
+        has_lost
     }
 
     /// Holds an event back while it is asked.
@@ -137,7 +140,8 @@ impl Publisher {
         // The mark was taken away by asking: until it is there again, the next doubt has no answer.
         self.doubt.is_marked = false;
         self.keep(super::MARK, Vec::new()).await;
-        self.log.session(SessionStep::Resumed).await?;
+        let at = self.log.session(SessionStep::Resumed).await?;
+        self.release(&at.released);
         self.mark(now);
         Ok(Some(Verdict::Ours(held)))
     }

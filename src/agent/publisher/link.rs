@@ -136,12 +136,20 @@ impl Publisher {
         self.clean = at.clean;
         self.window.rewind(at.done_below);
         at.released.iter().for_each(|&number| self.window.released(number));
+        if step == SessionStep::Resumed {
+            self.release(&at.released);
+        }
         self.refusals.clear();
         self.rate.connected(clock::now(), self.log.news().appended);
         self.side.update(&self.metas.borrow_and_update());
         let online = self.online("online");
         self.side.connected(online);
         Ok(())
+    }
+
+    /// These are durably released: what the last connection ended before their PUBREL for has it said now (R6).
+    pub(super) fn release(&mut self, released: &[u64]) {
+        released.iter().for_each(|&number| self.session.release(packet_id(number)));
     }
 
     /// Waits for whatever comes first, and handles it.

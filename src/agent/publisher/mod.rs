@@ -297,7 +297,7 @@ impl Publisher {
                 let began = clock::now();
                 let end = self.serve(connection, &connected, &url, files, stop).await;
                 self.session.disconnected();
-                self.doubt.disconnected();
+                self.distrusted |= self.doubt.disconnected();
                 self.backoff.stood(clock::now().saturating_sub(began));
                 let end = end?;
                 if let End::Lost { why, .. } = &end {

@@ -329,6 +329,29 @@ async fn answers_that_are_cut_at_any_byte() {
     }
 }
 
+/// F-15, F-19: the line ends right behind a PUBREC, so that its PUBREL was not said: it goes out on the next line, before
+/// everything else.
+#[tokio::test]
+async fn a_line_that_ends_behind_pubrec() {
+    let fault = Fault::start(|line| async move {
+        let number = line.number;
+        let mut released = number == 0;
+        line.with_answers(move |packet, answer| {
+            released |= packet.kind() == kind::PUBREL;
+            if is_reading(packet) {
+                assert!(released, "PUBREL goes first");
+            }
+            Reply { bytes: answer, is_last: number < 5 && is_reading(packet) }
+        })
+        .await;
+    })
+    .await;
+    let (_site, agent) = before(&fault, "qos = 2\nversion = \"5\"");
+    fault.wait_connections(6).await;
+    recovers(&fault, agent).await;
+    assert_eq!(fault.look(|seen| seen.ledger.copies()), 0, "exactly once");
+}
+
 /// Answers that come late are waited for.
 #[tokio::test]
 async fn answers_that_come_late() {

@@ -243,7 +243,12 @@ impl Line {
         while let Some(packet) = self.packet().await {
             let Reply { bytes, is_last } = change(&packet, self.answer(&packet)).into();
             let is_gone = !self.take(&packet, &bytes).await;
-            if is_gone || is_last || packet.kind() == kind::DISCONNECT {
+            if is_last {
+                // Who closes with bytes unread takes back what he said last.
+                let _gone = self.stream.shutdown().await;
+                return self.drain().await;
+            }
+            if is_gone || packet.kind() == kind::DISCONNECT {
                 return;
             }
         }
