@@ -80,7 +80,8 @@ impl ConnectError {
                 "is this the broker's port for WebSocket, and does it offer the sub-protocol mqtt?"
             }
             Self::TimedOut { step: Step::Connack, .. } => {
-                "something listens there and says nothing: is it an MQTT broker, and is this port for TLS (mqtts://)?"
+                "something listens there and says nothing: is it an MQTT broker, is this port for TLS (mqtts://), and if it \
+                 knows 3.1.1 alone, is version = \"3.1.1\" set?"
             }
             Self::Closed { .. } => {
                 "does this port want TLS (mqtts://), or is the broker's limit of connections reached?"

@@ -13,6 +13,7 @@
 )]
 
 mod bad_input;
+mod brokers;
 mod command;
 mod contract;
 mod crash;
@@ -42,3 +43,4 @@ mod swap;
 mod tail;
 mod terminal;
 mod tls;
+mod transports;

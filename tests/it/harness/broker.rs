@@ -52,6 +52,13 @@ impl Broker {
         broker
     }
 
+    /// One that is down, with another listener beside its plain one.
+    pub fn with_listener(lines: &str) -> Self {
+        let broker = Self::new();
+        broker.append_configuration(&format!("{lines}\n"));
+        broker
+    }
+
     fn set_up(address: SocketAddr, more: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("outstation-broker-").tempdir().expect("a temporary folder");
         let broker = Self { folder, address, log: Log::new(), child: None };

@@ -166,17 +166,34 @@ impl From<Publish> for Message {
 
 /// What the broker keeps for who comes late, by topic.
 pub async fn retained(broker: SocketAddr) -> BTreeMap<String, Message> {
-    tokio::time::timeout(SOON, fetch_retained(broker)).await.expect("the broker hands out what it keeps")
+    tokio::time::timeout(SOON, fetch_retained(broker, "#")).await.expect("the broker hands out what it keeps")
 }
 
-async fn fetch_retained(broker: SocketAddr) -> BTreeMap<String, Message> {
+/// What it keeps on one topic; some brokers look at no wildcards here, and some go on before they have handed it out.
+pub async fn retained_on(broker: SocketAddr, topic: &str) -> Message {
+    let looking = async {
+        loop {
+            if let Some(message) = fetch_retained(broker, topic).await.remove(topic) {
+                return message;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, looking).await.unwrap_or_else(|_| panic!("nothing is kept on {topic}"))
+}
+
+async fn fetch_retained(broker: SocketAddr, filter: &str) -> BTreeMap<String, Message> {
     let id = format!("late-{:x}", random());
     let (client, mut events) = AsyncClient::new(options(&id, broker), 16);
-    let mut kept = BTreeMap::new();
+    let (mut kept, mut half) = (BTreeMap::new(), true);
     loop {
         match events.poll().await.expect("the broker answers") {
-            Event::Incoming(Packet::ConnAck(_)) => client.subscribe("#", QoS::AtLeastOnce).await.expect("subscribe"),
+            Event::Incoming(Packet::ConnAck(_)) => {
+                for filter in [filter, &id] {
+                    client.subscribe(filter, QoS::AtLeastOnce).await.expect("subscribe");
+                }
+            }
             // A broker sends what it keeps before it takes the next packet: when this one comes back, all has come.
+            Event::Incoming(Packet::SubAck(_)) if std::mem::replace(&mut half, false) => {}
             Event::Incoming(Packet::SubAck(_)) => {
                 client.publish(&id, QoS::AtLeastOnce, false, "").await.expect("publish");
             }

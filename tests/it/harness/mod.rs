@@ -15,7 +15,9 @@ pub mod log;
 #[allow(dead_code, reason = "the tests of the bus's owner, in the library, use the rest")]
 pub mod modbus_device;
 pub mod net;
+pub mod others;
 pub mod plugins;
+pub mod proxy;
 pub mod real_device;
 pub mod site;
 pub mod tls;
