@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices plugins agent build run test test-languages test-long bench fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices plugins agent build run test test-languages test-long bench bench-mqtt fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -59,6 +59,12 @@ test-long: setup brokers devices plugins ## a million sessions, ten times the cr
 
 bench: build ## start to first message, memory at rest, size; measured here and now
 	@benches/footprint
+
+fuzz: setup ## a minute of each fuzz target (FUZZ_SECONDS, FUZZ_RUNS)
+	@packaging/run-fuzz
+
+bench-mqtt: ## the MQTT client against rumqttc, before the same sink; measured here and now
+	cargo run --release --locked --manifest-path benches/mqtt/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target}/bench
 
 fmt: ## format everything
 	cargo fmt

@@ -1,0 +1,4 @@
+//! What `net` needs of it.
+
+#[path = "../../../src/os/clock.rs"]
+pub mod clock;
