@@ -51,6 +51,10 @@ use window::Window;
 /// How many messages of QoS 1 and 2 are in flight on a connection of 3.1.1, which has no Receive Maximum. It is what
 /// mosquitto takes: of more QoS 2 messages it acknowledges the surplus and never delivers it (seen with 2.0.11).
 pub const RECEIVE_MAXIMUM_V311: u16 = 20;
+/// So many times our Receive Maximum may be in flight towards us before the server is left. mosquitto 2.0.11 sends up to
+/// three times as much after its first acknowledgement, and would do so again after each reconnect: being strict would
+/// mean never to hear from it. Memory stays bounded. [MQTT-3.3.4-9] binds the server; we may leave it, and need not.
+pub const RECEIVE_OVERRUN_MAX: u16 = 4;
 /// The longest wait for any acknowledgement while something is in flight.
 pub const ACKNOWLEDGEMENT_MAX: Duration = Duration::from_secs(60);
 /// The most SUBSCRIBE and UNSUBSCRIBE packets that wait for their answer.

@@ -11,8 +11,8 @@ use super::incoming::{Arrival, Release};
 use super::sabotage::{self, Fault};
 use super::window::{Slot, State};
 use super::{
-    CONTROL_MAX, Connected, EVENTS_MAX, Event, Limits, Message, Phase, ProtocolError, RECEIVE_MAXIMUM_V311, Refused,
-    Session,
+    CONTROL_MAX, Connected, EVENTS_MAX, Event, Limits, Message, Phase, ProtocolError, RECEIVE_MAXIMUM_V311,
+    RECEIVE_OVERRUN_MAX, Refused, Session,
 };
 
 /// A buffer for half packets that grew beyond this is given back.
@@ -252,7 +252,7 @@ impl Session {
         let repeated = match packet.id {
             None => false,
             Some(_) if self.phase != Phase::Connected => return Ok(()),
-            Some(id) => match self.incoming.arrived(id, packet.qos, self.asked.receive_maximum) {
+            Some(id) => match self.incoming.arrived(id, packet.qos, self.receive_limit()) {
                 Arrival::New | Arrival::Repeated | Arrival::Pending
                     if sabotage::on(Fault::DedupByDup) && packet.qos == QoS::ExactlyOnce =>
                 {
@@ -300,6 +300,10 @@ impl Session {
         // An earlier entry may have been dropped for this one, so that others come to their turn.
         self.say_answers();
         Ok(())
+    }
+
+    fn receive_limit(&self) -> u16 {
+        self.asked.receive_maximum.saturating_mul(RECEIVE_OVERRUN_MAX)
     }
 
     /// PUBACK of any reason ends the exchange [MQTT-4.4.0-2]; some servers answer QoS 2 with it (F-27).
