@@ -170,3 +170,81 @@ async fn exactly_once_is_exactly_once() {
     assert!(checker.count(STEADY_TOPIC) > 100, "{} messages", checker.count(STEADY_TOPIC));
     assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
 }
+
+/// R7: the moment in which the agent can not know whose session it is. CONNECT has arrived and CONNACK is lost, with
+/// QoS 2 exchanges open, again and again, also with kill -9 in that moment: nothing is missing and nothing comes twice.
+#[tokio::test]
+async fn exactly_once_although_connack_is_lost() {
+    const ROUNDS: usize = 6;
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.latency = Duration::from_millis(150);
+    gate.open().await;
+    let site = Site::new(&doubtful(&gate), &["steady"]);
+    let mut agent = site.start();
+    for round in 1..=ROUNDS {
+        let so_far = checker.count(STEADY_TOPIC);
+        checker.wait_count(STEADY_TOPIC, so_far + 5, SOON).await;
+        lose_connack(&broker, &mut gate).await;
+        if round % 2 == 0 {
+            agent.kill().await;
+            agent = site.start();
+        }
+        gate.open().await;
+    }
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    let (seen, stood) = (broker.connects("press-7", &[]), site.log.count(&["connected to"]));
+    assert!(seen > stood + ROUNDS / 2, "{seen} CONNECTs arrived, and {stood} were answered: too few answers were lost");
+    assert!(site.log.count(&["the session is ours"]) > 0, "there was doubt");
+    checker.assert_kept();
+    assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
+}
+
+/// The same where the doubt is right: the broker has forgotten everything, CONNECT begins a new session, nobody hears of
+/// it, and the next CONNACK calls that one present. It is given up, and nothing is missing.
+#[tokio::test]
+async fn another_session_that_is_called_present_is_given_up() {
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.latency = Duration::from_millis(150);
+    gate.open().await;
+    let site = Site::new(&doubtful(&gate), &["steady"]);
+    let agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 20, SOON).await;
+    gate.shut().await;
+    let subscribed = checker.subscribed();
+    broker.down().await;
+    broker.wipe();
+    broker.up().await;
+    checker.subscribed_again(subscribed).await;
+    gate.open().await;
+    lose_connack(&broker, &mut gate).await;
+    gate.open().await;
+    agent.says(&["begun another session without saying so"]).await;
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+}
+
+/// QoS 2 in a hurry, with a log that shows what becomes of doubt.
+fn doubtful(gate: &Gate) -> String {
+    let fast = STEADY.replace("100ms", "20ms");
+    let rest = format!("qos = 2\n{fast}[buffer]\nsync = \"always\"\n");
+    config(&gate.url(), &rest).replace("[mqtt]", "log = \"debug\"\n\n[mqtt]")
+}
+
+/// Cuts the line, lets the agent's next CONNECT through, and cuts again while CONNACK is on its way.
+async fn lose_connack(broker: &Broker, gate: &mut Gate) {
+    gate.shut().await;
+    let before = broker.connects("press-7", &[]);
+    gate.open().await;
+    wait_until("CONNECT arrives", SOON, || broker.connects("press-7", &[]) > before).await;
+    gate.shut().await;
+}

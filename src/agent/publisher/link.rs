@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) rewind: bool,
     /// When a clean stop ends at the latest; set when it begins.
     drain_until: Option<Duration>,
+    /// How long that may take: little, where the end was asked for before the connection stood.
+    drain_max: Duration,
     /// `stopped` was queued.
     farewell: bool,
     /// The log was asked to make this number sendable.
@@ -92,6 +94,7 @@ impl Publisher {
             paused_until: None,
             rewind: false,
             drain_until: None,
+            drain_max: if *stop.borrow() == Stop::No { DRAIN_MAX } else { FAREWELL_MAX },
             farewell: false,
             flushed_for: 0,
             words: self.intake.connected(connected.session_present).await,
@@ -183,7 +186,7 @@ impl Publisher {
             why = leave.found(), if !draining => better = Some(why),
             how = stopped(stop), if !draining => match how {
                 Stop::Handover => return Ok(Next::Close(End::Stopped)),
-                _ => link.drain_until = Some(clock::now() + DRAIN_MAX),
+                _ => link.drain_until = Some(clock::now() + link.drain_max),
             },
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
         }

@@ -65,7 +65,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// is told `stopped`.
 const LAST_ATTEMPT_MAX: Duration = Duration::from_secs(3);
 /// How long the end may take altogether.
-pub const END_MAX: Duration = Duration::from_secs(12);
+pub const END_MAX: Duration = Duration::from_secs(10);
 
 /// Who owns the publisher's durable values in the log.
 const OWNER_OF_VALUES: &str = "publisher";

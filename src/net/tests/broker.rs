@@ -158,10 +158,9 @@ impl Client {
     }
 }
 
-/// Mosquitto 2.0.11 has 20 in flight towards a client, and sometimes three times as many after its first
-/// acknowledgement, whatever Receive Maximum says.
+/// With the usual Receive Maximum, which mosquitto 2.0.11 overruns: what it sends is taken all the same.
 fn named(client_id: &str, version: Version) -> Options {
-    Options { version, receive_maximum: 200, ..Options::new(client_id) }
+    Options { version, ..Options::new(client_id) }
 }
 
 #[tokio::test]
