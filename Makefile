@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices plugins agent build run test test-languages test-long bench bench-mqtt fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices plugins agent build run test test-languages test-long bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -52,8 +52,9 @@ test-languages: ## examples and project templates in C, JavaScript and Python; i
 	@plugins/examples/test
 
 test-long: setup brokers devices plugins ## a million sessions, ten times the crashes, more properties; before a release
-	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS and PROPTEST_CASES say how much'
+	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS, OUTSTATION_KILLS and PROPTEST_CASES say how much'
 	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-1000000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
+	OUTSTATION_KILLS=$${OUTSTATION_KILLS:-500} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
 
@@ -65,6 +66,9 @@ fuzz: setup ## a minute of each fuzz target (FUZZ_SECONDS, FUZZ_RUNS)
 
 bench-mqtt: ## the MQTT client against rumqttc, before the same sink; measured here and now
 	cargo run --release --locked --manifest-path benches/mqtt/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target}/bench
+
+bench-spool: ## speed and wear of the buffer, beside bare calls and SQLite
+	CARGO_TARGET_DIR=$(CURDIR)/target/bench-spool cargo run --release --manifest-path benches/spool/Cargo.toml
 
 fmt: ## format everything
 	cargo fmt

@@ -8,6 +8,7 @@
 //! A new configuration is read and checked whole before anything is touched; with an error nothing changes.
 
 mod commands;
+pub mod export;
 pub mod load;
 mod log;
 mod metas;

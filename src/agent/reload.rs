@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use super::errors;
 use super::load;
-use super::log::Log;
+use super::log::{Episode, Log, News};
 use super::parts::{Changes, Parts};
 use super::rates::Rates;
 use super::watchdog::Progress;
@@ -214,6 +214,11 @@ impl Running {
     async fn apply(&mut self, sound: Sound) -> Changes {
         let Sound { loaded, settings: new, host, same_host } = sound;
         loaded.diagnostics.iter().for_each(say);
+        if self.settings.buffer != new.buffer
+            && let Err(why) = self.log.set_limits(&new.buffer).await
+        {
+            warn!("the new limits of the buffer hold as far as the disk allows: {why}");
+        }
         let changes = self.parts.apply(Some(&self.settings), &new, &host, same_host).await;
         if self.settings.agent.log != new.agent.log {
             (self.set_log)(new.agent.log);
@@ -268,7 +273,7 @@ impl Running {
 
     /// How everything is, now.
     pub fn status(&self) -> Status {
-        let stats = self.log.news().stats;
+        let News { stats, dropping, .. } = self.log.news();
         let (accepted_per_s, delivered_per_s) = self.rates.per_second(clock::now(), stats.accepted, stats.delivered);
         Status {
             agent: self.settings.agent.id.clone(),
@@ -292,11 +297,17 @@ impl Running {
                 delivered: stats.delivered,
                 accepted_per_s,
                 delivered_per_s,
+                dropping: dropping.iter().map(shown).collect(),
             },
             sources: self.parts.source_status(),
             buses: self.parts.bus_status(),
         }
     }
+}
+
+fn shown(episode: &Episode) -> status::Dropping {
+    let since = Timestamp(episode.since_ns).rfc3339();
+    status::Dropping { reason: episode.reason.as_str().into(), since, messages: episode.messages }
 }
 
 /// A configuration that is not used.
@@ -326,11 +337,5 @@ fn immovable(old: &Settings, new: &Settings) -> Option<String> {
     if old.agent.data_dir != new.agent.data_dir {
         return Some("agent.data_dir can't change while the agent runs: restart it".into());
     }
-    let limits = |settings: &Settings| {
-        let buffer = &settings.buffer;
-        (buffer.max_size, buffer.max_age, buffer.when_full, buffer.sync)
-    };
-    (limits(old) != limits(new)).then(|| {
-        "max_size, max_age, when_full and sync of [buffer] can't change while the agent runs: restart it".into()
-    })
+    None
 }

@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and what it does. Results go to stdout, all else to stderr.
 
 mod ask;
+mod buffer;
+mod buffer_page;
 mod check;
 mod live;
 mod manual;
@@ -85,6 +87,9 @@ enum Command {
     Plugin(plugin::Command),
     /// Look at a device before it is configured: read it once, show what its registers may mean
     Probe(probe::Options),
+    /// What lies in the buffer; reads only, also beside a running agent
+    #[command(subcommand)]
+    Buffer(buffer::Command),
     /// The JSON schema of the configuration file, for editors
     #[command(after_help = manual::SCHEMA_HELP)]
     Schema,
@@ -125,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Log { level } => status::log(config, level),
         Command::Plugin(command) => plugin::plugin(&command, cli.config.as_deref(), cli.color),
         Command::Probe(options) => probe::probe(config, &options),
+        Command::Buffer(command) => buffer::buffer(config, &command, cli.color),
         Command::Schema => result(&format!("{:#}\n", crate::config::json_schema())),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { folder } => manual::pages(&folder),

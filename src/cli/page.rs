@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::status::{Buffer, Bus, BusState, LinkState, Mqtt, Source, SourceState, Status};
+use crate::status::{Buffer, Bus, BusState, Dropping, LinkState, Mqtt, Source, SourceState, Status};
 
 /// Part of `buffer.max_size` from which on the buffer is said to be nearly full.
 const NEARLY_FULL_PERCENT: u64 = 80;
@@ -150,6 +150,9 @@ fn buffer(lines: &mut Lines, buffer: &Buffer, now_ns: i64) {
         count => format!(", {count} dropped (each is named by a gap)"),
     };
     lines.more(&format!("{}/s in, {}/s out{dropped}", buffer.accepted_per_s, buffer.delivered_per_s));
+    for Dropping { since, reason, messages, .. } in &buffer.dropping {
+        lines.more(&format!("messages are dropped since {since}: {reason}, {messages} so far"));
+    }
     if buffer.state != "ok" {
         lines.more("the disk refuses writes: new readings are kept in memory, up to 4 MiB");
         lines.advice("make room on the disk of the data folder, or replace it; the agent goes back to it by itself");

@@ -122,6 +122,104 @@ impl Folder {
     }
 }
 
+/// A folder that is only looked at, whoever holds it. What would write is refused.
+#[derive(Debug)]
+pub struct Reader {
+    path: PathBuf,
+    open: Option<(String, File)>,
+}
+
+impl Reader {
+    /// The folder must be there, and may be read with all its files.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let failed = |error| FolderError::Io { path: path.to_owned(), error };
+        if std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(FolderError::NotAFolder { path: path.to_owned() });
+        }
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            match File::open(&file) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    return Err(FolderError::Io { path: file, error });
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { path: path.to_owned(), open: None })
+    }
+
+    fn refused<T>(operation: &'static str, name: &str) -> Result<T, StorageError> {
+        Err(StorageError::new(StorageErrorKind::ReadOnly, operation, name, "only looked at"))
+    }
+}
+
+impl Storage for Reader {
+    fn list(&mut self) -> Result<Vec<FileInfo>, StorageError> {
+        list(&self.path)
+    }
+
+    fn read(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, StorageError> {
+        // A header is looked at to learn whether the file is still what it was: by its name, not by an old handle.
+        let file = match self.open.take() {
+            Some((known, file)) if known == name && offset > 0 => file,
+            _ => File::open(self.path.join(name)).map_err(|error| refusal("read", name, &error))?,
+        };
+        let read = read_at(&file, name, offset, into);
+        self.open = Some((name.to_owned(), file));
+        read
+    }
+
+    fn create(&mut self, name: &str, _: u64) -> Result<(), StorageError> {
+        Self::refused("create", name)
+    }
+
+    fn write(&mut self, name: &str, _: u64, _: &[u8]) -> Result<(), StorageError> {
+        Self::refused("write", name)
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), StorageError> {
+        Self::refused("sync", name)
+    }
+
+    fn sync_folder(&mut self) -> Result<(), StorageError> {
+        Self::refused("sync", ".")
+    }
+
+    fn rename(&mut self, from: &str, _: &str) -> Result<(), StorageError> {
+        Self::refused("rename", from)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), StorageError> {
+        Self::refused("remove", name)
+    }
+}
+
+fn list(path: &Path) -> Result<Vec<FileInfo>, StorageError> {
+    let failed = |error: std::io::Error| refusal("list", ".", &error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(about) = entry.metadata() else { continue };
+        if let (true, Ok(name)) = (about.is_file(), entry.file_name().into_string()) {
+            files.push(FileInfo { name, size: about.len() });
+        }
+    }
+    Ok(files)
+}
+
+fn read_at(file: &File, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, StorageError> {
+    let mut done = 0;
+    while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(refusal("read", name, &error)),
+        }
+    }
+    Ok(done)
+}
+
 fn write_pid(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o640).open(path.join(LOCK_NAME))?;
@@ -166,16 +264,7 @@ fn fill(file: &File, size: u64) -> std::io::Result<()> {
 
 impl Storage for Folder {
     fn list(&mut self) -> Result<Vec<FileInfo>, StorageError> {
-        let failed = |error: std::io::Error| refusal("list", ".", &error);
-        let mut files = Vec::new();
-        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let Ok(about) = entry.metadata() else { continue };
-            if let (true, Ok(name)) = (about.is_file(), entry.file_name().into_string()) {
-                files.push(FileInfo { name, size: about.len() });
-            }
-        }
-        Ok(files)
+        list(&self.path)
     }
 
     fn create(&mut self, name: &str, size: u64) -> Result<(), StorageError> {
@@ -192,16 +281,7 @@ impl Storage for Folder {
 
     fn read(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<usize, StorageError> {
         let file = self.file("read", name)?;
-        let mut done = 0;
-        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, offset + done as u64) {
-                Ok(0) => break,
-                Ok(count) => done += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(refusal("read", name, &error)),
-            }
-        }
-        Ok(done)
+        read_at(file, name, offset, into)
     }
 
     fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), StorageError> {

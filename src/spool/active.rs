@@ -103,6 +103,19 @@ impl Footer {
     }
 }
 
+impl Footer {
+    /// Whether a footer stands at the segment's end that ends where the segment does and can't be read: one of an
+    /// earlier life of the file ends elsewhere.
+    pub(crate) fn is_torn<S: Storage>(storage: &mut S, slot: Slot, end: u64) -> bool {
+        let mut last = vec![0; PAGE as usize];
+        let Some(last_at) = slot.size.checked_sub(PAGE) else { return false };
+        if storage.read(&slot.name(), u64::from(last_at), &mut last).is_err() {
+            return true;
+        }
+        FrameHead::peek(&last).is_some_and(|(_, head)| head.kind == Kind::Footer && head.first == end)
+    }
+}
+
 /// Bytes at the segment's end that the footer takes.
 fn footer_room(summary: &Summary, growth: usize) -> u32 {
     page_up(len_u32(summary.encoded_len() + growth + FOOTER_REST))

@@ -16,6 +16,7 @@ use super::active::{Active, Stamp};
 use super::bytes::len_u32;
 use super::format::{FrameHead, Header, Kind, Run};
 use super::gap;
+use super::lost::Evidence;
 use super::pending::{Item, ItemBody, Pending};
 use super::pool::{Pool, Slot};
 use super::read::Cursor;
@@ -23,7 +24,7 @@ use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::State;
 use super::storage::{Storage, StorageError};
-use super::types::{Damage, GapReason, Now, Options, WhenFull};
+use super::types::{Damage, Drops, GapReason, Now, Options, WhenFull};
 
 /// After the disk failed it is tried again so much later; twice as long each time, up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -73,6 +74,9 @@ pub struct Spool<S: Storage> {
     pub(super) retry_after: Duration,
     pub(super) cursor: Option<Cursor>,
     pub(super) damage: Vec<Damage>,
+    pub(super) drops: Drops,
+    /// Of the segment in which something was found to be lost last.
+    pub(super) evidence: Option<Evidence>,
 }
 
 /// A segment that is not written any more.
@@ -239,7 +243,8 @@ impl<S: Storage> Spool<S> {
             gap.sources = vec![(route.source.clone(), to - from)];
             gap.from_ns = Some(item.time_ns);
             gap.to_ns = Some(item.time_ns);
-            self.state.delivery.drop_range(from, to);
+            let dropped = self.state.delivery.drop_range(from, to);
+            self.drops.count(GapReason::BufferFull, dropped);
             gap::join(&mut self.state.open_gaps, gap);
         }
         self.full = true;

@@ -16,7 +16,8 @@ use super::sabotage::{self, Fault};
 use super::state::{Delivery, WINDOW};
 use super::storage::Storage;
 use super::types::{
-    AppendError, BufferState, Damage, Error, Gap, GapReason, MESSAGES_MAX, Now, Route, SOURCE_MAX, Stats, ValueError,
+    AppendError, BufferState, Damage, Drops, Error, Gap, GapReason, MESSAGES_MAX, Now, Route, SOURCE_MAX, Stats,
+    ValueError,
 };
 
 /// Gaps with more encoded bytes lose their counts per source.
@@ -229,7 +230,8 @@ impl<S: Storage> Spool<S> {
         if number >= self.state.next || self.state.delivery.is_done(number) {
             return;
         }
-        self.state.delivery.drop_range(number, number.saturating_add(1));
+        let dropped = self.state.delivery.drop_range(number, number.saturating_add(1));
+        self.drops.count(refusal.reason, dropped);
         if sabotage::on(Fault::GapAfterRefusal) {
             self.state_dirty = true;
             let _ = self.write_state();
@@ -379,6 +381,11 @@ impl<S: Storage> Spool<S> {
         active.and_then(|active| active.summary.oldest_ns()).or_else(|| pending.min())
     }
 
+    /// What was dropped since the opening.
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
     /// Damage found since the last call.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
@@ -391,6 +398,8 @@ impl<S: Storage> Spool<S> {
 
     /// Makes everything durable and gives the storage back.
     pub fn close(mut self, now: Now) -> Result<S, Error> {
+        // The commit behind it tells that all of this was durable: damage to it is not taken for a torn tail.
+        self.sync(now)?;
         // Nothing is sent any more: the lease ends with what was.
         self.closing = true;
         self.state_dirty = true;

@@ -23,7 +23,9 @@ mod core;
 mod format;
 mod gap;
 mod journal;
+mod limits;
 mod log;
+mod lost;
 mod pack;
 mod pending;
 mod pool;
@@ -42,6 +44,7 @@ mod survey;
 #[cfg(test)]
 mod testing;
 mod types;
+mod view;
 mod window;
 mod write;
 
@@ -51,3 +54,4 @@ pub use log::Refusal;
 pub use state::{Delivery, WINDOW};
 pub use storage::{FileInfo, Storage, StorageError, StorageErrorKind};
 pub use types::*;
+pub use view::{BootView, Fault, Kind as SegmentKind, SegmentView, View};

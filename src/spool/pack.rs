@@ -185,11 +185,11 @@ impl<S: Storage> Spool<S> {
                     continue;
                 }
                 Step::Missing { from, to, before } => {
-                    self.lose(from, to.min(segment.end), before, scan.run());
+                    self.lose_in(segment, from, to.min(segment.end), before, scan.run());
                     continue;
                 }
                 Step::End { .. } => {
-                    self.lose(scan.next_number(), segment.end, scan.run(), Some(segment.last_run));
+                    self.lose_in(segment, scan.next_number(), segment.end, scan.run(), Some(segment.last_run));
                     break;
                 }
             };

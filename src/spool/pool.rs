@@ -46,6 +46,13 @@ impl Slot {
     }
 }
 
+/// Size of a segment, and what segments and copies of damage may take together.
+fn shares(max_size: u64) -> (u32, u64, u64) {
+    let aim = u32::try_from(max_size / SEGMENTS_AIM).unwrap_or(SEGMENT_MAX).clamp(SEGMENT_MIN, SEGMENT_MAX);
+    let bad_budget = max_size / BAD_SHARE;
+    (1 << aim.ilog2(), max_size.saturating_sub(bad_budget).saturating_sub(OTHER_FILES), bad_budget)
+}
+
 /// All files.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -61,11 +68,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(max_size: u64, segment_size: Option<u32>) -> Self {
-        let aim = u32::try_from(max_size / SEGMENTS_AIM).unwrap_or(SEGMENT_MAX).clamp(SEGMENT_MIN, SEGMENT_MAX);
-        let bad_budget = max_size / BAD_SHARE;
+        let (aim, budget, bad_budget) = shares(max_size);
         Self {
-            segment_size: segment_size.unwrap_or(1 << aim.ilog2()),
-            budget: max_size.saturating_sub(bad_budget).saturating_sub(OTHER_FILES),
+            segment_size: segment_size.unwrap_or(aim),
+            budget,
             bad_budget,
             bytes: 0,
             free: Vec::new(),
@@ -73,6 +79,30 @@ impl Pool {
             bad: Vec::new(),
             folder_dirty: false,
         }
+    }
+
+    /// Another limit: what is too much, or of another size, goes as it is released.
+    pub(crate) fn resize(&mut self, max_size: u64) {
+        (self.segment_size, self.budget, self.bad_budget) = shares(max_size);
+    }
+
+    /// Takes the place of free files of another size by one of the right size, whatever there is already: for a limit
+    /// that was lowered.
+    pub(crate) fn purge<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageError> {
+        let other: Vec<Slot> = self.free.extract_if(.., |slot| slot.size != self.segment_size).collect();
+        for slot in other {
+            self.release_failed(storage, slot);
+        }
+        while self.free.len() > 1 && self.over_budget() {
+            if let Some(slot) = self.free.pop() {
+                self.release_failed(storage, slot);
+            }
+        }
+        if self.free.is_empty() {
+            self.settle_names(storage)?;
+            return self.make(storage);
+        }
+        Ok(())
     }
 
     pub(crate) fn segment_size(&self) -> u32 {
@@ -108,6 +138,11 @@ impl Pool {
         known
     }
 
+    /// Copies of damaged places, with their bytes.
+    pub(crate) fn set_aside(&self) -> &[(String, u64)] {
+        &self.bad
+    }
+
     /// Takes a free file out.
     pub(crate) fn take(&mut self) -> Option<Slot> {
         self.free.pop()
@@ -139,24 +174,29 @@ impl Pool {
     pub(crate) fn fill_reserve<S: Storage>(&mut self, storage: &mut S, wanted: usize) -> Result<(), StorageError> {
         while self.free.len() < wanted && self.has_room() {
             self.settle_names(storage)?;
-            let index = self.unused_index();
-            let slot = Slot { index, size: self.segment_size };
-            let name = slot.name();
-            storage.create(&name, u64::from(slot.size)).inspect_err(|error| {
-                // Half a file may stand there; it is not counted on, and removed if it can be.
-                if error.kind != StorageErrorKind::Exists {
-                    let _ = storage.remove(&name);
-                }
-            })?;
-            self.bytes += u64::from(slot.size);
-            self.taken.push(index);
-            let durable = storage.sync(&name).and_then(|()| self.sync_names(storage));
-            if let Err(error) = durable {
-                self.release_failed(storage, slot);
-                return Err(error);
-            }
-            self.free.insert(0, slot);
+            self.make(storage)?;
         }
+        Ok(())
+    }
+
+    fn make<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageError> {
+        let index = self.unused_index();
+        let slot = Slot { index, size: self.segment_size };
+        let name = slot.name();
+        storage.create(&name, u64::from(slot.size)).inspect_err(|error| {
+            // Half a file may stand there; it is not counted on, and removed if it can be.
+            if error.kind != StorageErrorKind::Exists {
+                let _ = storage.remove(&name);
+            }
+        })?;
+        self.bytes += u64::from(slot.size);
+        self.taken.push(index);
+        let durable = storage.sync(&name).and_then(|()| self.sync_names(storage));
+        if let Err(error) = durable {
+            self.release_failed(storage, slot);
+            return Err(error);
+        }
+        self.free.insert(0, slot);
         Ok(())
     }
 

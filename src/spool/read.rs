@@ -134,10 +134,11 @@ impl<S: Storage> Spool<S> {
                 }
                 Step::Damage { from, to } => self.keep_damage(&place.segment, from, to),
                 Step::Missing { from, to, before } => {
-                    self.lose(from.max(at), to.min(end), before, cursor.scan.run());
+                    self.lose_in(&place.segment, from.max(at), to.min(end), before, cursor.scan.run());
                 }
                 Step::End { .. } => {
-                    self.lose(cursor.scan.next_number().max(at), end, cursor.scan.run(), Some(place.segment.last_run));
+                    let (from, run) = (cursor.scan.next_number().max(at), cursor.scan.run());
+                    self.lose_in(&place.segment, from, end, run, Some(place.segment.last_run));
                     return None;
                 }
                 Step::Frame { head, run } => {

@@ -23,20 +23,20 @@ use super::scan::Mode;
 use super::state::{Delivery, State};
 use super::storage::{Storage, StorageError, StorageErrorKind};
 use super::survey::{Closed, Deep, Found, NO_RUN, Survey, Tail, Values, survey};
-use super::types::{Damage, MAX_SIZE_MIN, Now, OpenError, Opened, Options};
+use super::types::{Damage, Drops, MAX_SIZE_MIN, Now, OpenError, Opened, Options};
 
 /// What is gathered before the first write.
-struct Gathered {
-    index: Vec<Segment>,
-    youngest: Option<(Found, Deep)>,
-    state: Option<State>,
+pub(super) struct Gathered {
+    pub(super) index: Vec<Segment>,
+    pub(super) youngest: Option<(Found, Deep)>,
+    pub(super) state: Option<State>,
     values: Values,
     stamp: Stamp,
     boot_max: u32,
     /// What may be in the page cache alone.
     tails: Vec<Tail>,
     /// Files in which nothing stands.
-    blank: Vec<Slot>,
+    pub(super) blank: Vec<Slot>,
     /// Files that another one stands for; free as soon as the state that was read is durable.
     replaced: Vec<Slot>,
     /// Packed files that are not needed: they are made void before anything else changes.
@@ -96,7 +96,15 @@ impl<S: Storage> Spool<S> {
         Ok((spool, opened))
     }
 
-    fn assemble(storage: S, options: Options, pool: Pool, found: &Gathered, fresh: [u8; 4], now: Now) -> Self {
+    /// A spool of what was found, in which nothing is begun yet.
+    pub(super) fn assemble(
+        storage: S,
+        options: Options,
+        pool: Pool,
+        found: &Gathered,
+        fresh: [u8; 4],
+        now: Now,
+    ) -> Self {
         let last_run = found.youngest.as_ref().and_then(|(_, deep)| deep.last_run);
         let last_run = last_run.or_else(|| found.index.last().map(|segment| segment.last_run));
         let mut state =
@@ -146,6 +154,8 @@ impl<S: Storage> Spool<S> {
             retry_after: Duration::ZERO,
             cursor: None,
             damage: Vec::new(),
+            drops: Drops::default(),
+            evidence: None,
         }
     }
 
@@ -232,7 +242,8 @@ impl<S: Storage> Spool<S> {
         }
         self.keep_found_damage(&segment, deep);
         for (from, to, run, after) in &deep.missing {
-            opened.lost_messages += self.lose(*from, *to, run.or(before), *after);
+            let readable = Segment { data_end: Some(deep.cut), ..segment };
+            opened.lost_messages += self.lose_in(&readable, *from, *to, run.or(before), *after);
         }
         let good = found.intact && deep.unreadable == 0 && deep.opening && flushed.is_ok();
         if !good || found.has_footer(&mut self.storage) {
@@ -310,7 +321,7 @@ impl<S: Storage> Spool<S> {
 }
 
 /// Walks what has to be walked: the youngest segment, older ones until a state is found, and all without a footer.
-fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
+pub(super) fn gather<S: Storage>(storage: &mut S, survey: Survey) -> Gathered {
     let mut segments = survey.segments;
     let numbers = segments.iter().chain(&survey.packed).map(|found| found.header.number);
     let next_segment = numbers.max().map_or(0, |number| number.saturating_add(1));

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::active::Footer;
 use super::bytes::Take;
 use super::core::{Segment, Spool};
-use super::format::{Kind, Run};
+use super::format::Kind;
 use super::gap;
+use super::lost::split;
 use super::sabotage::{self, Fault};
 use super::scan::{Scan, Step};
 use super::storage::Storage;
@@ -82,7 +83,8 @@ impl<S: Storage> Spool<S> {
         for gap in carried.into_iter().filter(|_| !sabotage::on(Fault::GapForgotten)) {
             gap::join(&mut self.state.open_gaps, gap);
         }
-        self.state.delivery.drop_range(segment.first, segment.end);
+        let dropped = self.state.delivery.drop_range(segment.first, segment.end);
+        self.drops.count(reason, dropped);
         self.state_dirty = true;
         self.bound_gaps();
     }
@@ -158,33 +160,6 @@ impl<S: Storage> Spool<S> {
         }
         (parts.into_iter().flat_map(|part| part.runs).collect(), carried)
     }
-
-    /// Numbers that can't be read any more: named by a gap, unless they are settled, or only a PUBREL is wanting.
-    pub(super) fn lose(&mut self, from: u64, to: u64, before: Option<Run>, after: Option<Run>) -> u64 {
-        let mut lost = 0;
-        for (from, to) in self.state.delivery.readable(from, to) {
-            for (run, from, to) in split(before, after, from, to) {
-                gap::join(&mut self.state.open_gaps, bare_gap(&run, GapReason::Corrupt, from, to));
-            }
-            lost += self.state.delivery.drop_range(from, to);
-        }
-        if lost > 0 {
-            self.state_dirty = true;
-            self.urgent();
-        }
-        lost
-    }
-}
-
-/// The parts of `from..to` before and in the run `after`. What lies before any known run is given to the boot before
-/// it, counted from 1: its true name is lost.
-fn split(before: Option<Run>, after: Option<Run>, from: u64, to: u64) -> Vec<(Run, u64, u64)> {
-    let Some(first) = before.or(after) else { return Vec::new() };
-    let unknown = Run { boot: first.boot.saturating_sub(1), base: from, ..first };
-    let border = after.map_or(to, |run| run.base).clamp(from, to);
-    let known = first.base.clamp(from, border);
-    let parts = [(unknown, from, known), (first, known, border), (after.unwrap_or(first), border, to)];
-    parts.into_iter().filter(|(_, from, to)| from < to).collect()
 }
 
 /// The gaps that name `from..to`: one for each run; what no summary knows goes to the run before it.

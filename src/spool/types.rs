@@ -47,6 +47,9 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::BufferFull, Self::Expired, Self::Corrupt, Self::Rejected, Self::TooLarge];
+
     /// The word that stands in a gap message.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -132,6 +135,35 @@ pub enum WhenFull {
     DropOldest,
     /// What is appended.
     DropNewest,
+}
+
+/// What can change while a spool works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`Options::max_size`].
+    pub max_size: u64,
+    /// See [`Options::max_age`].
+    pub max_age: Option<Duration>,
+    /// See [`Options::when_full`].
+    pub when_full: WhenFull,
+}
+
+/// Messages that were dropped since the spool was opened, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops([u64; 5]);
+
+impl Drops {
+    /// For this reason.
+    pub fn of(&self, reason: GapReason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// So many more.
+    pub fn count(&mut self, reason: GapReason, messages: u64) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += messages;
+        }
+    }
 }
 
 /// How a spool is kept.

@@ -102,6 +102,20 @@ pub struct Buffer {
     pub accepted_per_s: f64,
     /// Delivered a second, over the last minute.
     pub delivered_per_s: f64,
+    /// What is being dropped, as long as it goes on.
+    #[serde(default)]
+    pub dropping: Vec<Dropping>,
+}
+
+/// Messages are dropped.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dropping {
+    /// As in gap messages.
+    pub reason: String,
+    /// When it began, RFC 3339.
+    pub since: String,
+    /// So far.
+    pub messages: u64,
 }
 
 /// How a source is.

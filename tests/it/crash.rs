@@ -109,6 +109,66 @@ async fn killed_at_random_moments_it_misses_nothing() {
     assert_kept_until(&checker, &deaths);
 }
 
+/// How often the agent is killed in its short lives, at each QoS.
+fn short_lives() -> u64 {
+    std::env::var("OUTSTATION_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+}
+
+/// Lives of a fraction of a second, ended while the agent starts, connects, subscribes, delivers; now and then the
+/// broker is restarted too. Nothing is lost; at QoS 2 nothing comes twice. F-2, F-3, F-14.
+async fn short_lives_at(qos: u8) {
+    let mut broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let fast = STEADY.replace("100ms", "10ms");
+    let site = Site::new(&config(&broker.url(), &format!("qos = {qos}\n{fast}")), &["steady"]);
+    let (mut deaths, lives) = (Vec::new(), short_lives());
+    for life in 1..=lives {
+        let agent = site.start();
+        if life % 3 != 0 {
+            delivered(&site, &checker).await;
+        }
+        pass(Duration::from_millis(random() % 300)).await;
+        if life % 25 == 0 {
+            let subscribed = checker.subscribed();
+            broker.down().await;
+            broker.up().await;
+            checker.subscribed_again(subscribed).await;
+        }
+        // Only one that delivers has a socket by now, and says what it took.
+        if life % 5 == 1 && life % 3 != 0 {
+            deaths.push(death(&site, agent).await);
+        } else {
+            agent.kill().await;
+        }
+        if life % 500 == 0 {
+            checker.assert_kept();
+            eprintln!("QoS {qos}: {life} of {lives} lives");
+        }
+    }
+    let agent = site.start();
+    delivered(&site, &checker).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    assert_kept_until(&checker, &deaths);
+    let (copies, by_broker) = checker.look(|seen| (seen.ledger.copies(), seen.ledger.copies_by_broker()));
+    eprintln!(
+        "QoS {qos}: {lives} lives, {} messages, {copies} twice, {by_broker} sent again by the broker",
+        checker.count(STEADY_TOPIC)
+    );
+    assert!(qos == 1 || copies == 0, "{copies} messages came more than once");
+}
+
+#[tokio::test]
+async fn short_lives_lose_nothing_at_qos_1() {
+    short_lives_at(1).await;
+}
+
+#[tokio::test]
+async fn short_lives_lose_and_double_nothing_at_qos_2() {
+    short_lives_at(2).await;
+}
+
 /// F-1: what a life took without any broker, up to the moment of its death, is delivered by the next one. No flush to
 /// the disk comes in between: `sync` is longer than its life.
 #[tokio::test]

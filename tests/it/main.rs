@@ -14,10 +14,12 @@
 
 mod bad_input;
 mod brokers;
+mod buffer;
 mod command;
 mod contract;
 mod crash;
 mod devices;
+mod disk;
 mod faults;
 mod full;
 mod harness;

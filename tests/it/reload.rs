@@ -121,11 +121,28 @@ async fn the_connection_changes_and_nothing_is_lost() {
     stand.end().await;
 }
 
+/// The buffer's limits hold from then on: less room, at once, and more.
+#[tokio::test]
+async fn the_buffer_gets_other_limits() {
+    let stand = stand().await;
+    for (size, bytes) in [("1MiB", 1 << 20), ("64MiB", 64 << 20), ("2MiB", 2 << 20)] {
+        stand.configure(&format!("[buffer]\nmax_size = \"{size}\"\nsync = \"always\"\nwhen_full = \"drop-newest\"\n"));
+        let status = stand.site.status_until(|status| status["buffer"]["max_bytes"] == bytes).await;
+        assert!(status["buffer"]["bytes"].as_u64() <= Some(bytes), "{status}");
+        assert_eq!((&status["config"]["valid"], &status["boot"]), (&true.into(), &1.into()));
+        stand.more_steady().await;
+    }
+    stand.end().await;
+}
+
 /// What can't change while the agent runs is refused, and nothing else of that configuration is used either.
 #[tokio::test]
 async fn what_cannot_change_is_refused_whole() {
     let stand = stand().await;
-    stand.configure(&format!("[buffer]\nmax_size = \"2MiB\"\n{SECOND}"));
+    let other = stand.site.path("elsewhere");
+    let moved = config(&stand.broker.url(), &format!("{STEADY}{SECOND}"));
+    let moved = moved.replacen("[agent]", &format!("[agent]\ndata_dir = \"{}\"", other.display()), 1);
+    stand.site.write("agent.toml", moved);
     let status = stand.site.status_until(|status| status["config"]["valid"] == false).await;
     assert!(status["config"]["errors"].to_string().contains("can't change while the agent runs"), "{status}");
     assert_eq!(status["sources"].as_array().unwrap().len(), 1);

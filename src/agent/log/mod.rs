@@ -5,17 +5,20 @@
 //! [`News::durable`] has passed it. A flush is due `sync` after the first byte that it is for, on a real timer, so
 //! that the last reading before a lull is flushed too (F-10); and at once where the publisher waits for one.
 
+mod drops;
 mod thread;
 
 use std::collections::BTreeSet;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::Buffer;
 use crate::control::LINE_BYTES_MAX;
 use crate::encode;
 use crate::reading::Batch;
 use crate::spool::{Change, Entry, JOURNAL_OWNER, Journal, MESSAGES_MAX, Refusal, Route, Stats, Unfinished};
 
+pub use drops::Episode;
 pub use thread::{OpenError, Thread, open};
 
 /// Requests that wait. A source that finds no room waits, and misses slots of its own schedule only.
@@ -37,6 +40,8 @@ pub struct News {
     pub steps_durable: u64,
     /// The spool's figures.
     pub stats: Stats,
+    /// Episodes in which messages are dropped.
+    pub dropping: Vec<Episode>,
 }
 
 /// Entries in order of number, and where reading goes on.
@@ -124,6 +129,10 @@ enum Command {
     #[allow(dead_code, reason = "for commands to sources")]
     Journal {
         changes: Vec<Change>,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    Limits {
+        buffer: Buffer,
         reply: oneshot::Sender<Result<(), String>>,
     },
     Flush,
@@ -238,6 +247,14 @@ impl Log {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Session(step, reply)).await?;
         answer.await.map_err(|_| Ended)
+    }
+
+    /// Other limits of the buffer, from now on. An error says why a lower `max_size` does not hold yet.
+    pub async fn set_limits(&self, buffer: &Buffer) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Limits { buffer: buffer.clone(), reply };
+        self.send(command).await.map_err(|ended| ended.to_string())?;
+        answer.await.map_err(|_| Ended.to_string())?
     }
 
     /// Asks for a flush now: somebody waits for it.

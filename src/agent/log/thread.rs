@@ -14,12 +14,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use super::drops::{Episode, Episodes, Word};
 use super::{Chunk, Command, Log, News, QUEUE_MAX, SessionStep, Standing, Step};
 use crate::config::{Buffer, Sync, WhenFull};
 use crate::os::clock;
 use crate::os::files::{Folder, FolderError};
 use crate::spool::{
-    self, BufferState, Change, Damage, JOURNAL_OWNER, Now, Opened, Spool, StorageError, StorageErrorKind,
+    self, BufferState, Change, Damage, GapReason, JOURNAL_OWNER, Limits, Now, Opened, Spool, StorageError,
+    StorageErrorKind,
 };
 
 /// Requests that one flush takes with it.
@@ -72,13 +74,11 @@ impl Thread {
 pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError> {
     let folder = data_dir.join("spool");
     let files = Folder::open(&folder)?;
+    let Limits { max_size, max_age, when_full } = limits(buffer);
     let options = spool::Options {
-        max_size: buffer.max_size,
-        max_age: buffer.max_age,
-        when_full: match buffer.when_full {
-            WhenFull::DropOldest => spool::WhenFull::DropOldest,
-            WhenFull::DropNewest => spool::WhenFull::DropNewest,
-        },
+        max_size,
+        max_age,
+        when_full,
         seed: u64::from_le_bytes(random()),
         ..spool::Options::default()
     };
@@ -89,7 +89,7 @@ pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError
     }
     say(&opened, &folder);
     let (commands, receiver) = mpsc::channel(QUEUE_MAX);
-    let (news, watched) = watch::channel(news(&spool, 0));
+    let (news, watched) = watch::channel(news(&spool, 0, &[]));
     let log = Log {
         commands,
         news: watched,
@@ -97,25 +97,41 @@ pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError
         boot: spool.boot(),
         journal_bytes_max: spool.values_max(),
     };
-    let sync = match buffer.sync {
-        Sync::Always => Duration::ZERO,
-        Sync::Every(period) => period,
-    };
-    let read_bytes = usize::try_from((buffer.max_size / 16).min(READ_BYTES_MAX)).unwrap_or(usize::MAX);
     let keeper = Keeper {
+        said: spool.stats().state,
         spool,
         news,
-        sync,
+        sync: sync(buffer),
         runtime: Handle::current(),
         steps: 0,
         waits: false,
-        read_bytes,
+        read_bytes: read_bytes(buffer),
         kept_at: clock::now(),
         journalled: Vec::new(),
+        drops: Episodes::default(),
     };
     let body = || keeper.run(receiver);
     let thread = std::thread::Builder::new().name("log".into()).spawn(body).map_err(OpenError::Thread)?;
     Ok((log, Thread(thread)))
+}
+
+fn limits(buffer: &Buffer) -> Limits {
+    let when_full = match buffer.when_full {
+        WhenFull::DropOldest => spool::WhenFull::DropOldest,
+        WhenFull::DropNewest => spool::WhenFull::DropNewest,
+    };
+    Limits { max_size: buffer.max_size, max_age: buffer.max_age, when_full }
+}
+
+fn sync(buffer: &Buffer) -> Duration {
+    match buffer.sync {
+        Sync::Always => Duration::ZERO,
+        Sync::Every(period) => period,
+    }
+}
+
+fn read_bytes(buffer: &Buffer) -> usize {
+    usize::try_from((buffer.max_size / 16).min(READ_BYTES_MAX)).unwrap_or(usize::MAX)
 }
 
 fn say(opened: &Opened, folder: &Path) {
@@ -136,6 +152,25 @@ fn say_damage(damage: &Damage) {
     warn!("{} is damaged from byte {} to {}{kept}", damage.file, damage.from, damage.to);
 }
 
+/// F-8: nothing is dropped in silence, and nobody is told the same a thousand times.
+fn say_dropped(word: &Word) {
+    match word {
+        Word::Begins(Episode { reason, messages, .. }) => {
+            let why = match reason {
+                GapReason::BufferFull => "the buffer is full",
+                GapReason::Expired => "they are older than max_age",
+                GapReason::Corrupt => "the disk has damaged them",
+                GapReason::Rejected => "the broker refuses them",
+                GapReason::TooLarge => "they are larger than the broker takes",
+            };
+            warn!("messages are dropped ({}): {why}; {messages} so far, a gap message says which", reason.as_str());
+        }
+        Word::Over(Episode { reason, messages, .. }) => {
+            info!("no more messages are dropped ({}): it were {messages} in all", reason.as_str());
+        }
+    }
+}
+
 fn now() -> Now {
     Now { mono: clock::now(), wall_ns: clock::wall_ns(), synced: clock::synced() }
 }
@@ -150,7 +185,7 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-fn news(spool: &Spool<Folder>, steps_durable: u64) -> News {
+fn news(spool: &Spool<Folder>, steps_durable: u64, dropping: &[Episode]) -> News {
     News {
         appended: spool.end(),
         durable: spool.durable(),
@@ -158,6 +193,7 @@ fn news(spool: &Spool<Folder>, steps_durable: u64) -> News {
         done_below: spool.delivery().done_below(),
         steps_durable,
         stats: spool.stats(),
+        dropping: dropping.to_vec(),
     }
 }
 
@@ -178,6 +214,10 @@ struct Keeper {
     kept_at: Duration,
     /// Whose steps of the journal of commands are to be durable.
     journalled: Vec<oneshot::Sender<Result<(), String>>>,
+    /// What is dropped, as it was said.
+    drops: Episodes,
+    /// What was said last of the disk; any call may change how it is.
+    said: BufferState,
 }
 
 impl Keeper {
@@ -230,7 +270,6 @@ impl Keeper {
         let now = now();
         let flush_due = self.spool.unsynced_since().is_some_and(|since| now.mono >= since + self.sync);
         let housekeeping = now.mono >= self.kept_at + HOUSEKEEPING;
-        let before = self.spool.stats().state;
         let mut outcome = if ending || flush_due || self.waits || housekeeping {
             self.waits = false;
             self.spool.sync(now)
@@ -247,10 +286,13 @@ impl Keeper {
         }
         let synced = self.spool.unsynced_since().is_none();
         let steps_durable = if synced { self.steps } else { self.news.borrow().steps_durable };
-        let news = news(&self.spool, steps_durable);
-        match (before, news.stats.state) {
+        let words = self.drops.look(now.mono, now.wall_ns, self.spool.drops());
+        words.iter().for_each(say_dropped);
+        let news = news(&self.spool, steps_durable, self.drops.open());
+        match (std::mem::replace(&mut self.said, news.stats.state), news.stats.state) {
             (BufferState::Ok, BufferState::Memory) => {
-                let why = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+                let why = self.spool.trouble().map(ToString::to_string);
+                let why = why.or_else(|| outcome.err().map(|error| error.to_string())).unwrap_or_default();
                 error!("the disk refuses writes, readings are kept in memory: {why}");
             }
             (BufferState::Memory, BufferState::Ok) => info!("the disk takes writes again"),
@@ -287,6 +329,11 @@ impl Keeper {
                 answer(reply, outcome.map_err(|error| error.to_string()));
             }
             Command::Journal { changes, reply } => self.journal(changes, reply),
+            Command::Limits { buffer, reply } => {
+                (self.sync, self.read_bytes) = (sync(&buffer), read_bytes(&buffer));
+                let outcome = self.spool.set_limits(now(), limits(&buffer));
+                answer(reply, outcome.map_err(|error| error.to_string()));
+            }
             Command::Flush => self.waits = true,
             Command::Stop(reply) => return Some(reply),
         }

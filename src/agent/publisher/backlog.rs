@@ -16,18 +16,18 @@ const ROUTES_MAX: usize = 512;
 
 /// Routes that came back from the log, ready for use.
 #[derive(Default)]
-pub(super) struct Routes {
+pub(in crate::agent) struct Routes {
     known: HashMap<Arc<[u8]>, SharedRoute>,
 }
 
 /// How gaps are said: they have no route of their own.
-pub(super) struct GapRoute<'a> {
+pub(in crate::agent) struct GapRoute<'a> {
     /// `None` where `mqtt.topics.gaps` is turned off.
-    pub(super) topic: Option<&'a str>,
+    pub(in crate::agent) topic: Option<&'a str>,
     /// The agent's id.
-    pub(super) agent: &'a str,
+    pub(in crate::agent) agent: &'a str,
     /// Gaps that were refused with their sources, and are said once more without.
-    pub(super) bare: &'a BTreeSet<u64>,
+    pub(in crate::agent) bare: &'a BTreeSet<u64>,
 }
 
 impl Routes {
@@ -44,7 +44,7 @@ impl Routes {
     }
 
     /// The messages of an entry, in order of number; an error says why it can't be read.
-    pub(super) fn items(&mut self, entry: &Entry, gaps: &GapRoute<'_>) -> Result<Vec<Item>, String> {
+    pub(in crate::agent) fn items(&mut self, entry: &Entry, gaps: &GapRoute<'_>) -> Result<Vec<Item>, String> {
         match &entry.body {
             Body::Record { route, payload } => {
                 let encoding = self.route(&route.blob)?;

@@ -47,6 +47,8 @@ use crate::reading::Timestamp;
 use crate::spool::GapReason;
 use crate::status::{self, LinkState};
 
+pub(in crate::agent) use backlog::{GapRoute, Routes};
+
 use brokers::Brokers;
 use commands::Intake;
 use culprit::Culprit;

@@ -9,7 +9,7 @@ use super::list::spec;
 use super::table::table;
 use super::{block_on, compiling, configuration, fail, host, host_options, scratch, signature_words};
 use crate::cli::result;
-use crate::cli::status::bytes;
+use crate::cli::page::bytes;
 use crate::config::{Settings, Signatures};
 use crate::plugin::{About, Grants, Looks};
 use crate::reading::{Kind, Point};

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::table::table;
 use super::{block_on, compiling, configuration, fail, host, host_options, scratch, signature_words};
-use crate::cli::status::bytes;
+use crate::cli::page::bytes;
 use crate::cli::{result, say};
 use crate::config::{Limits, Signatures};
 use crate::os::places;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::table::table;
-use crate::cli::status::bytes;
+use crate::cli::page::bytes;
 use crate::encode::shown;
 use crate::plugin::{About, Call, Outcome};
 use crate::reading::{Reading, Severity, Timestamp};

@@ -9,12 +9,12 @@ use crate::spool::*;
 const SEGMENT: u32 = 32 * 1024;
 const CASES: u64 = 600;
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options { max_size: 64 * u64::from(SEGMENT), segment_size: Some(SEGMENT), ..Options::default() }
 }
 
 /// A spool with a few segments and boots, some of it done; the last commit alone stands behind all the others.
-fn filled(rng: &mut Rng) -> (Sim, Model) {
+pub(super) fn filled(rng: &mut Rng) -> (Sim, Model) {
     let mut model = Model { values: vec![None], damaged: true, ..Model::default() };
     let mut sim = Sim::default();
     for _ in 0..1 + rng.next() % 3 {
@@ -53,7 +53,7 @@ fn filled(rng: &mut Rng) -> (Sim, Model) {
 }
 
 /// Adds a commit with the whole state: evidence that all before it was durable.
-fn with_evidence(sim: Sim, model: &mut Model, seed: u64) -> Sim {
+pub(super) fn with_evidence(sim: Sim, model: &mut Model, seed: u64) -> Sim {
     let (mut spool, _) = Spool::open(sim, Options { seed, ..options() }, *b"ABCD", at(0)).expect("opens");
     model.recovered(&mut spool);
     for n in 0..2 {
@@ -81,7 +81,7 @@ fn last_commit(sim: &Sim) -> (String, usize) {
     (name, used.unwrap_or(1) * 4096)
 }
 
-fn harm(sim: &mut Sim, rng: &mut Rng) -> String {
+pub(super) fn harm(sim: &mut Sim, rng: &mut Rng) -> String {
     let (last, commit) = last_commit(sim);
     let names: Vec<String> = sim.names().into_iter().filter(|name| name.ends_with(".seg")).collect();
     let name = names[(rng.next() % names.len() as u64) as usize].clone();

@@ -5,6 +5,7 @@
 //!   crash   workload, cut anywhere      model   what was promised, and the check of it
 //!   verify  opening what a cut left     damage  flipped bits, lost pages and files
 //!   props   the codecs, over random input   memory  a disk that refuses, and comes back
+//!   view    looking without touching
 //!   keeping what goes by age and size          journal  one command id runs once
 //! ```
 
@@ -20,6 +21,7 @@ mod model;
 mod props;
 mod sim;
 mod verify;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,9 @@ use crate::spool::*;
 /// Opens what a cut left, perhaps cutting again on the way, and makes the model's demands.
 pub(super) fn verify(mut sim: Sim, model: &Model, options: &Options, now: Now, rng: &mut Rng) {
     sim.bytes_max = 0;
+    if one_in(rng, 8) {
+        super::view::like_an_opening(&sim, options, Now { mono: Duration::ZERO, ..now }, model.damaged);
+    }
     let now = Now { mono: Duration::ZERO, ..now };
     for _ in 0..rng.next() % 3 {
         sim.off_at = Some(rng.next() % 24);

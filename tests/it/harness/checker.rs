@@ -32,6 +32,8 @@ pub struct Message {
     pub qos: u8,
     /// Whether it is one that the broker kept.
     pub retain: bool,
+    /// Whether the broker says that it may have sent it before.
+    pub dup: bool,
 }
 
 /// What it saw so far.
@@ -147,7 +149,7 @@ async fn follow(client: AsyncClient, mut events: EventLoop, seen: Arc<watch::Sen
 impl Seen {
     /// Takes note of a message.
     pub fn enter(&mut self, message: Message) {
-        self.ledger.enter(&message.payload, &message.json);
+        self.ledger.enter_with(&message.payload, &message.json, message.dup);
         self.messages.push(message);
     }
 }
@@ -160,6 +162,7 @@ impl From<Publish> for Message {
             payload: publish.payload.into(),
             qos: publish.qos as u8,
             retain: publish.retain,
+            dup: publish.dup,
         }
     }
 }

@@ -396,6 +396,7 @@ impl Packet {
             payload,
             qos: self.qos(),
             retain: self.first & 1 != 0,
+            dup: self.first & 8 != 0,
         }
     }
 }

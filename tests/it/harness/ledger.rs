@@ -29,6 +29,7 @@ struct Numbers {
     arrived: BTreeMap<u64, Vec<u8>>,
     gaps: Vec<(u64, u64)>,
     copies: u64,
+    copies_by_broker: u64,
 }
 
 /// The last message of a source, of those that arrived for the first time.
@@ -42,6 +43,12 @@ struct Last {
 impl Ledger {
     /// Enters a message, if it is one that has a number.
     pub fn enter(&mut self, payload: &[u8], json: &Value) {
+        self.enter_with(payload, json, false);
+    }
+
+    /// The same, with the DUP flag that the broker set: then it is the broker that sends again what it sent before (mosquitto
+    /// does so after its own restart), not the agent.
+    pub fn enter_with(&mut self, payload: &[u8], json: &Value, dup: bool) {
         let (Some(store), Some(boot), Some(seq)) =
             (json["store"].as_str(), json["boot"].as_u64(), json["seq"].as_u64())
         else {
@@ -50,7 +57,7 @@ impl Ledger {
         let key = (store.to_owned(), boot);
         let numbers = self.boots.entry(key.clone()).or_default();
         if let Some(earlier) = numbers.arrived.get(&seq) {
-            numbers.copies += 1;
+            *if dup { &mut numbers.copies_by_broker } else { &mut numbers.copies } += 1;
             if earlier != payload {
                 let (one, other) = (String::from_utf8_lossy(earlier), String::from_utf8_lossy(payload));
                 self.faults.push(format!("{key:?} {seq} has two contents: {one} and {other}"));
@@ -142,9 +149,14 @@ impl Ledger {
         self.boots.values().map(|numbers| numbers.arrived.len()).sum()
     }
 
-    /// How many messages came more than once.
+    /// How many messages came more than once, by the agent's doing.
     pub fn copies(&self) -> u64 {
         self.boots.values().map(|numbers| numbers.copies).sum()
+    }
+
+    /// How many the broker sent again to the subscriber.
+    pub fn copies_by_broker(&self) -> u64 {
+        self.boots.values().map(|numbers| numbers.copies_by_broker).sum()
     }
 }
 
