@@ -359,8 +359,10 @@ impl Active {
         next: u64,
         stamp: Stamp,
     ) -> Result<Footer, StorageError> {
+        // A tail that was torn before this run stays outside, if nothing was written behind it.
+        let untouched = self.offset == page_up(self.cut);
         let footer = Footer {
-            data_end: page_up(self.offset),
+            data_end: if untouched { self.cut } else { page_up(self.offset) },
             next,
             stamp,
             run: self.run,
