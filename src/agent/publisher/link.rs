@@ -11,7 +11,7 @@ use super::blame::Trial;
 use super::commands::next_word;
 use super::give::Gave;
 use super::leave::Leave;
-use super::window::{Item, Origin};
+use super::window::{Item, Origin, packet_id};
 use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, Stop, stopped};
 use crate::agent::commands::Word;
 use crate::agent::log::{Chunk, Ended, SessionStep, Step};
