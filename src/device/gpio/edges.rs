@@ -71,9 +71,10 @@ impl EdgeQueue {
         Self { rising, falling, ..Self::default() }
     }
 
-    /// An edge came, and `lost` before it did not. Gives whether the plugin has something to take that it had not.
+    /// An edge came, and `lost` before it did not. Gives whether the plugin has something to take and had nothing: who
+    /// only counts is woken once.
     pub fn push(&mut self, edge: Edge, lost: u32) -> bool {
-        let before = (self.events.len(), self.dropped);
+        let waited = self.waits();
         self.dropped = self.dropped.saturating_add(lost);
         let (wanted, count) = match edge.to {
             Level::Active => (self.rising, &mut self.counts.0),
@@ -88,7 +89,7 @@ impl EdgeQueue {
                 self.dropped = self.dropped.saturating_add(1);
             }
         }
-        before != (self.events.len(), self.dropped)
+        !waited && self.waits()
     }
 
     /// At most `max` edges in the order in which they came, each with its number; and how many were lost since the
@@ -158,7 +159,7 @@ mod tests {
         let mut queue = EdgeQueue::new(true, false);
         assert!(queue.push(edge(Level::Active, 1), 0));
         assert!(!queue.push(edge(Level::Inactive, 2), 0));
-        assert!(queue.push(edge(Level::Active, 3), 0));
+        assert!(!queue.push(edge(Level::Active, 3), 0), "the first one still waits");
         assert_eq!(queue.take(1), (vec![(1, edge(Level::Active, 1))], 0));
         assert_eq!(queue.take(9), (vec![(2, edge(Level::Active, 3))], 0));
         assert_eq!(queue.counts(), (2, 0));
