@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices plugins agent build run test test-languages test-long bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices plugins agent build run test test-languages test-long test-vm bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -57,6 +57,14 @@ test-long: setup brokers devices plugins ## a million sessions, ten times the cr
 	OUTSTATION_KILLS=$${OUTSTATION_KILLS:-500} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
+
+test-vm: setup plugins ## what needs a kernel of its own, in a virtual machine
+	@echo '== tests in a virtual machine'
+	@if folder=$$(packaging/setup-vm); then \
+	    OUTSTATION_VM="$$folder" cargo test $(LOCKED) --test it vm:: -- --ignored --test-threads=1 --nocapture; \
+	else \
+	    echo '== SKIPPED: tests in a virtual machine: the reason is above'; \
+	fi
 
 bench: build ## start to first message, memory at rest, size; measured here and now
 	@benches/footprint

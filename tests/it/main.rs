@@ -46,3 +46,4 @@ mod tail;
 mod terminal;
 mod tls;
 mod transports;
+mod vm;

@@ -67,9 +67,6 @@ impl Input {
             for event in batch.events {
                 poll.good_at(self.point, event.edge == Edge::Rising, event.at);
             }
-            if batch.dropped > 0 {
-                self.say_lost(poll);
-            }
         }
         self.keep();
         // The host also wakes us when the line has gone.
@@ -99,9 +96,7 @@ impl Input {
             poll.good(frequency, pulses.saturating_sub(before) as f64 * 1e9 / (now - at) as f64);
         }
         self.last = Some((pulses, now));
-        if self.edges_lost > 0 {
-            self.say_lost(poll);
-        }
+        self.say_lost(poll);
         self.keep();
     }
 
@@ -120,8 +115,9 @@ impl Input {
         }
     }
 
-    fn say_lost(&self, poll: &mut Poll) {
-        if let Some(lost) = self.lost {
+    /// How many edges were lost so far, once there was one.
+    pub fn say_lost(&self, poll: &mut Poll) {
+        if let Some(lost) = self.lost.filter(|_| self.edges_lost > 0) {
             poll.good(lost, self.edges_lost);
         }
     }

@@ -60,6 +60,7 @@ impl Plugin for Gpio {
             let line = line.clone();
             for input in self.inputs.iter_mut().filter(|input| input.is(&line)) {
                 input.edges(poll);
+                input.say_lost(poll);
             }
             return Ok(());
         }

@@ -1,0 +1,235 @@
+//! Digital lines on the kernel's simulator: edges with their times, debouncing, counters over kill -9, a burst, outputs
+//! with a safe level, a line that is busy, a chip that goes and comes back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Guest;
+use crate::harness::{SOON, Site, plugins, wait_until};
+
+/// How far the kernel's time of an edge may be from the moment in which the line was moved, under software emulation.
+const EDGE_LATE_MAX_NS: i64 = 10_000_000;
+/// Edges of the burst, and those that came while the agent stood still.
+const BURST: usize = 12_000;
+/// Of them more than the kernel keeps.
+const LOST_MIN: u64 = 900;
+
+const CONFIG: &str = r#"
+[agent]
+id = "guest"
+engine = "pulley"
+
+[mqtt]
+url = "mqtt://127.0.0.1:1883"
+
+[source.lines]
+plugin = "gpio"
+every = "1s"
+allow.gpio = { read = ["gpiochip0:0", "gpiochip0:1", "BURST", "sim:3"], write = ["LAMP"] }
+[source.lines.config]
+lines = [
+  { name = "door", line = "gpiochip0:0", edge = "both" },
+  { name = "button", line = "gpiochip0:1", edge = "both", debounce = "50ms" },
+  { name = "meter", line = "BURST", edge = "none", count = true, frequency = true },
+  { name = "lamp", line = "LAMP", mode = "output", initial = true, safe = false },
+]
+
+[source.burst]
+plugin = "gpio"
+every = "1s"
+allow.gpio = ["gpiochip0:5", "gpiochip0:6"]
+[source.burst.config]
+lines = [
+  { name = "fast", line = "gpiochip0:5", edge = "both", count = true },
+  { name = "taken", line = "gpiochip0:6" },
+]
+"#;
+
+/// Runs in the guest. Each wait has a condition; what does not come is missed by the judge outside.
+const SCRIPT: &str = r#"
+mount -t configfs config /sys/kernel/config
+sim=/sys/kernel/config/gpio-sim/t
+mkdir $sim $sim/b0
+echo 8 > $sim/b0/num_lines
+echo sim > $sim/b0/label
+for line in 2:BURST 4:LAMP 7:HELD; do
+    mkdir $sim/b0/line${line%:*}
+    echo ${line#*:} > $sim/b0/line${line%:*}/name
+done
+mkdir $sim/b0/line6/ && mkdir $sim/b0/line6/hog
+echo somebody > $sim/b0/line6/hog/name
+echo input > $sim/b0/line6/hog/direction
+echo 1 > $sim/live
+chip=$(cat $sim/b0/chip_name)
+pins=/sys/devices/platform/$(cat $sim/dev_name)/$chip
+R=/results
+
+mosquitto -c /etc/mosquitto.conf > $R/broker 2>&1 &
+await 'mosquitto_pub -h 127.0.0.1 -t up -m 1 2>/dev/null'
+mosquitto_sub -h 127.0.0.1 -q 1 -c -i judge -t 'outstation/#' -v > $R/messages 2>&1 &
+cd /agent
+start() { outstation run -c /agent/agent.toml >> $R/log 2>&1 & agent=$!; }
+start
+await "grep -q '\"door\":false' $R/messages"
+await "grep -q '\"fast\":false' $R/messages"
+cat $pins/sim_gpio4/value > $R/lamp-driven
+
+mover $pins/sim_gpio0/pull $R/door 20 20000
+await "[ \$(grep -c '\"door\":true' $R/messages) -ge 10 ]"
+
+# A contact that bounces, and comes to rest active.
+mover $pins/sim_gpio1/pull $R/button 11 2000
+await "grep -q '\"button\":true' $R/messages"
+
+# The simulator itself merges what comes faster than it runs.
+mover $pins/sim_gpio2/pull $R/meter 200 100
+await "grep -q '\"meter.count\":100,' $R/messages"
+
+kill -9 $agent; wait $agent
+# Down while nobody looks.
+start
+await "grep -q '\"boot\":2,.*\"meter.count\":100,' $R/messages"
+mover $pins/sim_gpio2/pull $R/meter 40 100
+await "grep -q '\"meter.count\":120,' $R/messages"
+
+mover $pins/sim_gpio5/pull $R/fast 10000 50
+await "grep -q '\"fast.count\":5000[,}]' $R/messages"
+# More than the kernel keeps, while nobody reads.
+kill -STOP $agent
+mover $pins/sim_gpio5/pull $R/fast 2000 50
+kill -CONT $agent
+await "grep -q '\"fast.lost\":' $R/messages"
+await "outstation status --json -c /agent/agent.toml > $R/status 2>&1; grep -q '\"messages\": *0,' $R/status"
+
+# The chip goes away and comes back.
+echo 0 > $sim/live
+await "grep -q '\"bad\":{\"door\":\"' $R/messages"
+echo 1 > $sim/live
+cp $R/messages $R/messages-gone
+await "[ \$(tail -n 3 $R/messages | grep -c '\"door\":[tf]') -ge 1 ]"
+pins=/sys/devices/platform/$(cat $sim/dev_name)/$(cat $sim/b0/chip_name)
+cat $pins/sim_gpio4/value > $R/lamp-again
+kill -TERM $agent; wait $agent
+cat $pins/sim_gpio4/value > $R/lamp-safe
+await "grep -q '\"state\":\"stopped\"' $R/messages"
+"#;
+
+/// A message of a source.
+struct Message {
+    time_ns: i64,
+    json: Value,
+}
+
+fn messages(text: &str, source: &str) -> Vec<Message> {
+    let topic = format!("outstation/guest/{source} ");
+    let read = |line: &str| {
+        let json: Value = serde_json::from_str(line.strip_prefix(&topic)?).expect("JSON");
+        let time: Timestamp = json["time"].as_str().expect("a time").parse().expect("a time");
+        Some(Message { time_ns: i64::try_from(time.as_nanosecond()).expect("64 bit"), json })
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// Times and levels of a point, in the order in which they came.
+fn levels(messages: &[Message], point: &str) -> Vec<(i64, bool)> {
+    messages.iter().filter_map(|m| Some((m.time_ns, m.json["values"][point].as_bool()?))).collect()
+}
+
+/// The changes among them.
+fn changes(levels: &[(i64, bool)]) -> Vec<(i64, bool)> {
+    levels.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1]).collect()
+}
+
+fn moved(text: &str) -> Vec<(i64, bool)> {
+    let line = |line: &str| {
+        let (time, level) = line.split_once(' ').expect("a time and a level");
+        (time.parse().expect("a time"), level == "1")
+    };
+    text.lines().map(line).collect()
+}
+
+/// Compiles the plugin here: under emulation it would take minutes.
+async fn compiled() -> Site {
+    let site = Site::new(&CONFIG.replace("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1"), &["gpio"]);
+    let agent = site.start();
+    wait_until("the plugin runs", SOON, || site.log.count(&["lines", "running gpio"]) > 0).await;
+    agent.stop().await;
+    site
+}
+
+/// F-38 and the rest of what a line can do. One guest for all of it: a boot costs more than the test.
+#[tokio::test]
+#[ignore = "boots a virtual machine: make test-vm"]
+async fn lines_of_the_kernels_simulator() {
+    let guest = Guest::new();
+    guest.program(Path::new(env!("CARGO_BIN_EXE_outstation")));
+    for program in ["/usr/sbin/mosquitto", "/usr/bin/mosquitto_sub", "/usr/bin/mosquitto_pub"] {
+        guest.program(Path::new(program));
+    }
+    guest.compile("mover", include_str!("mover.c"));
+    guest.write("etc/mosquitto.conf", "listener 1883 127.0.0.1\nallow_anonymous true\nuser root\n");
+    guest.write("agent/agent.toml", CONFIG);
+    plugins::install("gpio", &guest.path("agent/plugins"));
+    let site = compiled().await;
+    let copied = Command::new("cp").arg("-a").arg(site.path("data")).arg(guest.path("agent/cache-of")).status();
+    assert!(copied.expect("cp").success());
+    let cache = "mkdir -p /agent/data && cp -a /agent/cache-of/cache /agent/data/\n";
+    let results = guest.run(&format!("{cache}{SCRIPT}")).await;
+    judge(&results);
+}
+
+fn judge(results: &BTreeMap<String, String>) {
+    let text = |name: &str| results.get(name).map_or("", String::as_str);
+    let shown = || format!("console:\n{}\nlog:\n{}\nnever:\n{}", text("console"), text("log"), text("never"));
+    assert_eq!(text("never"), "", "{}", shown());
+    let all = messages(text("messages"), "lines");
+
+    // Every edge of the door, in order, with the kernel's time.
+    let expected = moved(text("door"));
+    let door: Vec<_> = changes(&levels(&all, "door")).into_iter().take(expected.len()).collect();
+    assert_eq!(door.len(), expected.len(), "{}", shown());
+    for (edge, moved) in door.iter().zip(&expected) {
+        assert_eq!(edge.1, moved.1);
+        assert!((edge.0 - moved.0).abs() < EDGE_LATE_MAX_NS, "{edge:?} {moved:?}");
+    }
+    // The bouncing is one edge, and the level that it came to stays.
+    assert_eq!(
+        changes(&levels(&all, "button")).iter().map(|(_, level)| *level).collect::<Vec<_>>().first(),
+        Some(&true)
+    );
+    let bounces = levels(&messages(text("messages-gone"), "lines"), "button");
+    assert_eq!(changes(&bounces).len(), 1, "{bounces:?}");
+
+    // The count goes on over kill -9, and never back.
+    let counts: Vec<_> = all.iter().filter_map(|m| m.json["values"]["meter.count"].as_u64()).collect();
+    assert!(counts.is_sorted(), "{counts:?}");
+    assert!(counts.contains(&100) && counts.contains(&120), "{counts:?}");
+
+    burst(&messages(text("messages-gone"), "burst"), &moved(text("fast")));
+
+    // Driven to its initial level, and to its safe one at the end.
+    assert_eq!((text("lamp-driven").trim(), text("lamp-again").trim(), text("lamp-safe").trim()), ("1", "1", "0"));
+    // A line that somebody else holds; a chip that went away and came back.
+    let other = messages(text("messages-gone"), "burst");
+    assert!(other.iter().any(|m| m.json["bad"]["taken"] == "busy"), "{}", shown());
+    let gone = all.iter().position(|m| m.json["bad"]["door"].is_string()).expect("the door is bad");
+    assert!(all[gone..].iter().any(|m| m.json["values"]["door"].is_boolean()), "{}", shown());
+}
+
+/// What of the burst came as a reading, and what was counted as lost, is all of it.
+fn burst(messages: &[Message], moved: &[(i64, bool)]) {
+    assert_eq!(moved.len(), BURST);
+    let first = moved[0].0 - EDGE_LATE_MAX_NS;
+    // Edges have their own message or stand in one with others; a poll's own level has `fast.count` beside it.
+    let is_edge = |m: &&Message| m.time_ns >= first && m.json["values"]["fast.count"].is_null();
+    let edges: Vec<_> = messages.iter().filter(is_edge).filter(|m| m.json["values"]["fast"].is_boolean()).collect();
+    let lost = messages.iter().filter_map(|m| m.json["values"]["fast.lost"].as_u64()).max().unwrap_or(0);
+    assert!(lost >= LOST_MIN, "{lost}");
+    assert_eq!(edges.len() as u64 + lost, BURST as u64, "{} readings, {lost} lost", edges.len());
+    assert!(edges.windows(2).all(|pair| pair[0].time_ns <= pair[1].time_ns), "out of order");
+    eprintln!("a burst of {BURST} edges: {} readings, {lost} counted as lost", edges.len());
+}
