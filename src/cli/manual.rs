@@ -25,6 +25,21 @@ Examples:
   outstation schema > agent.schema.json
   #:schema ./agent.schema.json          first line of agent.toml, for editors with Taplo";
 
+/// Under `outstation plugin --help`.
+pub(super) const PLUGIN_HELP: &str = "\
+Examples:
+  outstation plugin list
+  outstation plugin inspect meter.wasm            # what to grant it
+  outstation plugin test meter.wasm --config meter.toml
+  outstation plugin new meter --lang rust";
+
+/// Under `outstation buffer --help`.
+pub(super) const BUFFER_HELP: &str = "\
+Examples:
+  outstation buffer inspect
+  outstation buffer verify                        # exit status 1, and a list, where something is damaged
+  outstation buffer export > messages.jsonl";
+
 /// Prints the completions of a shell.
 pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut text = Vec::new();

@@ -83,12 +83,12 @@ enum Command {
         level: String,
     },
     /// Plugins: what is installed, what a file is, what it would read, and a project to start from
-    #[command(subcommand)]
+    #[command(subcommand, after_help = manual::PLUGIN_HELP)]
     Plugin(plugin::Command),
     /// Look at a device before it is configured: read it once, show what its registers may mean
     Probe(probe::Options),
     /// What lies in the buffer; reads only, also beside a running agent
-    #[command(subcommand)]
+    #[command(subcommand, after_help = manual::BUFFER_HELP)]
     Buffer(buffer::Command),
     /// The JSON schema of the configuration file, for editors
     #[command(after_help = manual::SCHEMA_HELP)]

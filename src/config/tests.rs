@@ -124,7 +124,7 @@ fn the_shipped_file_is_sound() {
     let all: String = text
         .lines()
         .map(|line| {
-            line.strip_prefix("# ").filter(|rest| rest.contains(" = ") || rest.starts_with('[')).unwrap_or(line)
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ") || rest.starts_with(['[', ']'])).unwrap_or(line)
         })
         .map(|line| format!("{line}\n"))
         .collect();

@@ -231,39 +231,6 @@ async fn exactly_once_is_exactly_once() {
     assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
 }
 
-/// R7: the moment in which the agent can not know whose session it is. CONNECT has arrived and CONNACK is lost, with
-/// QoS 2 exchanges open, again and again, also with kill -9 in that moment: nothing is missing and nothing comes twice.
-#[tokio::test]
-async fn exactly_once_although_connack_is_lost() {
-    const ROUNDS: usize = 6;
-    let broker = Broker::start().await;
-    let checker = Checker::start(broker.address()).await;
-    let mut gate = Gate::before(&broker);
-    gate.latency = Duration::from_millis(150);
-    gate.open().await;
-    let site = Site::new(&doubtful(&gate), &["steady"]);
-    let mut agent = site.start();
-    for round in 1..=ROUNDS {
-        let so_far = checker.count(STEADY_TOPIC);
-        checker.wait_count(STEADY_TOPIC, so_far + 5, SOON).await;
-        lose_connack(&broker, &mut gate).await;
-        if round % 2 == 0 {
-            agent.kill().await;
-            agent = site.start();
-        }
-        gate.open().await;
-    }
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    let (seen, stood) = (broker.connects("press-7", &[]), site.log.count(&["connected to"]));
-    assert!(seen > stood + ROUNDS / 2, "{seen} CONNECTs arrived, and {stood} were answered: too few answers were lost");
-    assert!(site.log.count(&["the session is ours"]) > 0, "there was doubt");
-    checker.assert_kept();
-    assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
-}
-
 /// The same where the doubt is right: the broker has forgotten everything, CONNECT begins a new session, nobody hears of
 /// it, and the next CONNACK calls that one present. It is given up, and nothing is missing.
 #[tokio::test]

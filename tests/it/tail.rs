@@ -118,7 +118,7 @@ async fn a_closed_pipe_ends_it() {
 /// One that is not read: the source goes on, and when it is read again it says how much it lacks.
 #[tokio::test]
 async fn a_slow_reader_misses_and_is_told() {
-    let wide = "[source.wide]\nplugin = \"wide\"\nevery = \"5ms\"\n";
+    let wide = "[source.wide]\nplugin = \"wide\"\nevery = \"10ms\"\n";
     let (site, agent) = running(wide, &["wide"]).await;
     let mut slow = tail(&site, &["--json"]);
     slow.line().await;

@@ -107,7 +107,7 @@ async fn results_and_words_do_not_mix() {
     let outcome = piped(&wrong, &["check", "--json", "-c", &file(&wrong)]).await;
     let document: serde_json::Value = serde_json::from_str(&outcome.expect_code(78).stdout).expect("JSON alone");
     assert_eq!(document["diagnostics"][0]["code"], "unknown-key", "{document}");
-    let right = site("qos = 2\n[buffer]\nsync = \"10s\"\n");
+    let right = site(&format!("qos = 2\n[buffer]\nsync = \"10s\"\n\n{STEADY}"));
     let outcome = piped(&right, &["check", "--show", "-c", &file(&right)]).await;
     outcome.expect_code(0).expect_said(&["warning"]);
     assert!(outcome.stdout.contains("mqtt.qos") && !outcome.stdout.contains("warning"), "{outcome:?}");

@@ -98,4 +98,5 @@
   (instance $sensor
     (export "check" (func $check)) (export "describe" (func $describe)) (export "init" (func $init))
     (export "run" (func $run)) (export "stop" (func $stop)))
-  (export "outstation:plugin/sensor@0.1.0" (instance $sensor)))
+  (export "outstation:plugin/sensor@0.1.0" (instance $sensor))
+)

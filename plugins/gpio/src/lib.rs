@@ -14,13 +14,21 @@
 //! ]
 //! ```
 //!
+//! Commands: `set` (`{"line":"lamp","value":true}`) and `pulse` (`{"line":"lamp","value":true,"width":"500ms"}`; then the
+//! other level), answered with the level before.
+//!
 //! A line that is busy, gone or not granted is bad with the reason, and tried again at each poll.
 
 mod input;
 mod options;
 mod output;
 
-use outstation_sdk::{DENIED, Failure, LINK, Plugin, PointId, Poll, Problems, Setup, Trigger, config, lines};
+use std::time::Duration;
+
+use outstation_sdk::config::Value;
+use outstation_sdk::{
+    Command, Commands, DENIED, Failure, LINK, Plugin, PointId, Poll, Problems, Rejection, Setup, Trigger, config, lines,
+};
 
 use input::Input;
 use options::Mode;
@@ -31,6 +39,9 @@ const BUSY: u16 = 0;
 const NO_SUCH_LINE: u16 = 1;
 const NOT_SUPPORTED: u16 = 2;
 const FAILED: u16 = 3;
+
+/// The longest pulse.
+const PULSE_MAX: Duration = Duration::from_secs(60);
 
 struct Gpio {
     inputs: Vec<Input>,
@@ -81,6 +92,34 @@ impl Plugin for Gpio {
     }
 }
 
+impl Commands for Gpio {
+    fn command(&mut self, command: &Command) -> Result<Value, Rejection> {
+        let pulse = match command.name.as_str() {
+            "set" => false,
+            "pulse" => true,
+            _ => return Err(Rejection::Unknown),
+        };
+        let args = command.args()?;
+        let mut keys = args.entries().iter().map(|(key, _)| key.as_str());
+        if let Some(key) = keys.find(|key| !(matches!(*key, "line" | "value") || pulse && *key == "width")) {
+            return Err(Rejection::Invalid(format!("there is no argument `{key}`")));
+        }
+        let invalid = |what: &str| Rejection::Invalid(what.to_owned());
+        let name = args.get("line").and_then(Value::as_str).ok_or_else(|| invalid("`line` is missing: its name"))?;
+        let active = args.get("value").and_then(Value::as_bool);
+        let active = active.ok_or_else(|| invalid("`value` is missing: true or false"))?;
+        let width = match args.get("width").and_then(Value::as_duration) {
+            Some(width) if width <= PULSE_MAX => Some(width),
+            None if !pulse => None,
+            _ => return Err(invalid("`width` is a duration of at most a minute: \"500ms\"")),
+        };
+        match self.outputs.iter_mut().find(|output| output.is(name)) {
+            Some(output) => output.drive(active, width),
+            None => Err(Rejection::Invalid(format!("there is no output `{name}`"))),
+        }
+    }
+}
+
 /// Why a point has no value.
 fn bad(poll: &mut Poll, point: PointId, error: &lines::Error) {
     match error {
@@ -113,4 +152,4 @@ fn is_active(level: lines::Level) -> bool {
     level == lines::Level::Active
 }
 
-outstation_sdk::export!(Gpio);
+outstation_sdk::export!(Gpio, commands);

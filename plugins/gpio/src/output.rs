@@ -1,7 +1,10 @@
 //! One line that is driven.
 
+use std::time::Duration;
+
+use outstation_sdk::config::Value;
 use outstation_sdk::lines::{self, Level};
-use outstation_sdk::{PointId, Poll, Setup, log};
+use outstation_sdk::{PointId, Poll, Rejection, Setup, log};
 
 use crate::options::Line;
 use crate::{bad, is_active, text};
@@ -34,9 +37,40 @@ impl Output {
                     log::warn(&format!("{} ({}): {why}", self.line.name, self.line.line));
                 }
                 self.said = Some(why);
-                // Not let go: that would drive it to its safe level, and it may answer again.
+                // A chip that is gone has to be opened anew. Else it is not let go: that would drive it to its safe
+                // level, and it may answer again.
+                if matches!(error, lines::Error::UndefinedLabel) {
+                    self.open = None;
+                }
                 bad(poll, self.point, &error);
             }
+        }
+    }
+
+    /// Whether this is the line that a command names.
+    pub fn is(&self, name: &str) -> bool {
+        self.line.name == name
+    }
+
+    /// Drives it: for good, or for `width`. Gives the level before.
+    pub fn drive(&mut self, active: bool, width: Option<Duration>) -> Result<Value, Rejection> {
+        let level = if active { Level::Active } else { Level::Inactive };
+        let driven = self.line().and_then(|line| {
+            let before = line.get()?;
+            match width {
+                None => line.set(level)?,
+                Some(width) => line.pulse(level, u64::try_from(width.as_nanos()).unwrap_or(u64::MAX))?,
+            }
+            Ok(before)
+        });
+        match driven {
+            Ok(before) => Ok(Value::Table(vec![
+                ("line".into(), Value::Text(self.line.name.clone())),
+                ("old".into(), Value::Boolean(is_active(before))),
+                ("new".into(), Value::Boolean(active)),
+            ])),
+            Err(lines::Error::NotAllowed) => Err(Rejection::Denied),
+            Err(error) => Err(Rejection::Failed(text(&error))),
         }
     }
 

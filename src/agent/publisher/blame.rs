@@ -48,6 +48,7 @@ impl Publisher {
     /// The broker has taken it.
     pub(super) fn innocent(&mut self, link: &mut Link, who: &Exchange) {
         link.sent_plain = false;
+        self.soons = 0;
         self.culprit.acknowledged(who);
         if let Some(trial) = link.trial.take_if(|trial| trial.resembles && matches!(who, Exchange::Message(_))) {
             self.culprit.cleared(&trial.topic);

@@ -57,6 +57,8 @@ use quirks::Quirks;
 use side::Side;
 use window::Window;
 
+/// Connections in a row that follow soon although the broker took nothing on any of them (F-23).
+const SOONS_MAX: u32 = 8;
 /// Most messages of QoS 1 and 2 that are in flight, whatever a broker allows (R2).
 pub const IN_FLIGHT_MAX: u16 = 1024;
 /// How long a clean stop may take for what is still in the log.
@@ -117,6 +119,8 @@ pub struct Publisher {
     culprit: Culprit,
     /// The connection ended over one message: the next one follows soon.
     soon: bool,
+    /// How often it did without anything that the broker took.
+    soons: u32,
     routes: backlog::Routes,
     rate: backlog::Rate,
     dialer: Dialer,
@@ -179,6 +183,7 @@ impl Publisher {
             backoff,
             culprit: Culprit::default(),
             soon: false,
+            soons: 0,
             routes: backlog::Routes::default(),
             rate: backlog::Rate::new(setup.replay_rate),
             dialer: Dialer::new(),
@@ -219,7 +224,8 @@ impl Publisher {
                 End::Lost { failure, why, .. } => (failure, why),
                 End::Redirected { failure, why, .. } => (failure, why),
             };
-            let pause = if std::mem::take(&mut self.soon) {
+            let pause = if std::mem::take(&mut self.soon) && self.soons < SOONS_MAX {
+                self.soons += 1;
                 self.backoff.soon(random())
             } else {
                 self.backoff.next(failure, random())

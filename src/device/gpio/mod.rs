@@ -252,7 +252,8 @@ fn failed(error: &gpiocdev::Error) -> LineError {
     let errno = number.map(rustix::io::Errno::from_raw_os_error);
     match errno {
         Some(rustix::io::Errno::BUSY) => LineError::Busy(String::new()),
-        Some(rustix::io::Errno::NOENT) => LineError::Unknown,
+        // Its device is not there, or the chip behind a line that is open has gone.
+        Some(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => LineError::Unknown,
         // An offset beyond the chip's last line, and what a driver does not know.
         Some(rustix::io::Errno::INVAL | rustix::io::Errno::NXIO | rustix::io::Errno::OPNOTSUPP) => {
             LineError::NotSupported(error.to_string())
