@@ -33,6 +33,11 @@ Examples:
   outstation plugin test meter.wasm --config meter.toml
   outstation plugin new meter --lang rust";
 
+/// Under `outstation probe --help`.
+pub(super) const PROBE_HELP: &str = "\
+Examples:
+  outstation probe modbus tcp://192.168.1.20 --read holding:0-9";
+
 /// Under `outstation buffer --help`.
 pub(super) const BUFFER_HELP: &str = "\
 Examples:

@@ -86,6 +86,7 @@ enum Command {
     #[command(subcommand, after_help = manual::PLUGIN_HELP)]
     Plugin(plugin::Command),
     /// Look at a device before it is configured: read it once, show what its registers may mean
+    #[command(after_help = manual::PROBE_HELP)]
     Probe(probe::Options),
     /// What lies in the buffer; reads only, also beside a running agent
     #[command(subcommand, after_help = manual::BUFFER_HELP)]
