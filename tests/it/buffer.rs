@@ -126,6 +126,7 @@ async fn beside_a_running_agent() {
         assert!(lines.len() > 20 || round > 6, "round {round}: {} lines", lines.len());
         assert_eq!(inspected(&site).await["process"], agent.pid());
     }
+    checker.wait_state(STATUS_TOPIC, "online").await;
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
