@@ -39,6 +39,8 @@ impl Trial {
     /// The line is cut, the broker ends and comes back, with its memory or without; who checks is there first.
     async fn restart(&mut self, with_state: bool) {
         self.gate.shut().await;
+        // What the broker took and would lose with its memory is not the agent's.
+        self.checker.has_all_of(self.broker.address()).await;
         let subscribed = self.checker.subscribed();
         self.broker.down().await;
         if !with_state {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::harness::site::{Outcome, outcome_of};
 use crate::harness::{SOON, STEADY, Site, config};
@@ -16,20 +16,63 @@ fn site(rest: &str) -> Site {
     Site::new(&config("mqtt://127.0.0.1:1", rest), &["steady"])
 }
 
+/// What the terminal shows when the program has ended, before its exit status.
+const ENDED: &str = "\n[ended with ";
+
 /// The program in a terminal; both of its streams are what it shows there.
 fn in_a_terminal(site: &Site, arguments: &[&str]) -> Command {
     let words = std::iter::once(env!("CARGO_BIN_EXE_outstation")).chain(arguments.iter().copied());
     let line = words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+    // `script` ends with its program, whether or not it has read all that the terminal got: so the program's end is
+    // shown there too, and the shell stays until that was read.
+    let line = format!("trap : INT; {line}; code=$?; printf '\n[ended with %s]\n' $code; read -r _; exit $code");
     let mut command = site.program_at(std::path::Path::new("script"));
     command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
-    command.env_remove("NO_COLOR").env("TERM", "xterm-256color");
+    command.env_remove("NO_COLOR").env("TERM", "xterm-256color").stdin(Stdio::piped());
     command
 }
 
+/// What runs in a terminal, and a person before it.
+struct Seat {
+    child: Child,
+    shown: String,
+}
+
+impl Seat {
+    fn take(mut command: Command) -> Self {
+        Self { child: command.spawn().expect("start it"), shown: String::new() }
+    }
+
+    async fn press(&mut self, keys: &[u8]) {
+        self.child.stdin.as_mut().expect("the terminal's keys").write_all(keys).await.expect("press them");
+    }
+
+    /// Looks until `text` is there.
+    async fn sees(&mut self, text: &str) {
+        let stdout = self.child.stdout.as_mut().expect("the terminal's screen");
+        let mut bytes = [0; 256];
+        while !self.shown.contains(text) {
+            let read = tokio::time::timeout(SOON, stdout.read(&mut bytes)).await;
+            let count = read.unwrap_or_else(|_| panic!("nothing more came after {:?}", self.shown)).expect("text");
+            assert!(count > 0, "it ended before {text:?}: {}", self.shown);
+            self.shown.push_str(&String::from_utf8_lossy(&bytes[..count]).replace('\r', ""));
+        }
+    }
+
+    /// Everything that was shown until the program ended with this status.
+    async fn until_it_ends(mut self, code: i32) -> String {
+        self.sees(ENDED).await;
+        self.sees(&format!("{ENDED}{code}]\n")).await;
+        self.press(b"\n").await;
+        let status = tokio::time::timeout(SOON, self.child.wait()).await.expect("it ends").expect("its status");
+        assert_eq!(status.code(), Some(code), "{}", self.shown);
+        self.shown.truncate(self.shown.find(ENDED).expect("it was seen"));
+        self.shown
+    }
+}
+
 async fn shown(site: &Site, arguments: &[&str], code: i32) -> String {
-    let outcome = outcome_of(in_a_terminal(site, arguments)).await;
-    assert_eq!(outcome.code, Some(code), "{arguments:?}: {}", outcome.stdout);
-    outcome.stdout
+    Seat::take(in_a_terminal(site, arguments)).until_it_ends(code).await
 }
 
 async fn piped(site: &Site, arguments: &[&str]) -> Outcome {
@@ -92,8 +135,8 @@ async fn colours_are_for_terminals() {
     for (variable, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         let mut command = in_a_terminal(&site, &["check"]);
         command.env(variable, value);
-        let outcome = outcome_of(command).await;
-        assert!(outcome.code == Some(78) && !outcome.stdout.contains(ESCAPE), "{variable}: {}", outcome.stdout);
+        let shown = Seat::take(command).until_it_ends(78).await;
+        assert!(!shown.contains(ESCAPE), "{variable}: {shown}");
     }
     assert!(!piped(&site, &["check"]).await.expect_code(78).stderr.contains(ESCAPE));
     assert!(piped(&site, &["check", "--color", "always"]).await.expect_code(78).stderr.contains(ESCAPE));
@@ -154,23 +197,12 @@ async fn what_takes_long_shows_it_on_a_terminal() {
     std::fs::create_dir(site.path("data")).expect("make it");
     let agent = tokio::net::UnixListener::bind(site.path("data/control.sock")).expect("a slow agent's socket");
     let file = site.path("agent.toml").display().to_string();
-    let mut child = in_a_terminal(&site, &["reload", "-c", &file]).spawn().expect("start it");
+    let mut seat = Seat::take(in_a_terminal(&site, &["reload", "-c", &file]));
     let (mut stream, _) = tokio::time::timeout(SOON, agent.accept()).await.expect("it asks").expect("a client");
-    let mut shown = String::new();
-    let mut stdout = child.stdout.take().expect("its stdout");
-    let looking = async {
-        let mut bytes = [0; 256];
-        while !shown.contains("waiting for the agent ... 1 s") {
-            let count = stdout.read(&mut bytes).await.expect("text");
-            assert!(count > 0, "it ended: {shown}");
-            shown.push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
-        // Only now it is answered.
-        stream.write_all(b"{\"answer\":\"done\",\"value\":\"1 source kept\"}\n").await.expect("answer");
-        stdout.read_to_string(&mut shown).await.expect("the rest");
-    };
-    tokio::time::timeout(SOON, looking).await.expect("it shows that it waits, and ends");
-    assert_eq!(child.wait().await.expect("its status").code(), Some(0));
+    seat.sees("waiting for the agent ... 1 s").await;
+    // Only now it is answered.
+    stream.write_all(b"{\"answer\":\"done\",\"value\":\"1 source kept\"}\n").await.expect("answer");
+    let shown = seat.until_it_ends(0).await;
     let (before, after) = shown.rsplit_once("\u{1b}[K").expect("the line is wiped");
     assert!(before.contains("waiting") && after.trim() == "1 source kept", "{shown:?}");
 }
@@ -201,14 +233,9 @@ async fn completions_are_what_their_shells_read() {
 async fn an_agent_in_a_terminal_ends_on_ctrl_c() {
     let site = site(STEADY);
     let file = site.path("agent.toml").display().to_string();
-    let mut command = in_a_terminal(&site, &["run", "-c", &file]);
-    command.stdin(Stdio::piped());
-    let mut child = command.spawn().expect("start it");
-    let mut stdin = child.stdin.take().expect("the terminal's keys");
+    let mut seat = Seat::take(in_a_terminal(&site, &["run", "-c", &file]));
     site.status_until(|status| status["sources"][0]["polls"].as_u64() > Some(1)).await;
-    stdin.write_all(b"\x03").await.expect("Ctrl-C");
-    let output = tokio::time::timeout(SOON, child.wait_with_output()).await.expect("it ends").expect("its status");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{text}");
+    seat.press(b"\x03").await;
+    let text = seat.until_it_ends(0).await;
     assert!(text.contains("stopped, ") && text.contains(ESCAPE), "{text}");
 }

@@ -114,6 +114,18 @@ impl Checker {
         })
     }
 
+    /// Waits until everything has come that the broker had taken by now: what it takes after all else comes after it.
+    pub async fn has_all_of(&self, broker: SocketAddr) {
+        let id = format!("mark-{:x}", random());
+        let (client, mut events) = AsyncClient::new(options(&id, broker), 16);
+        client.publish(&id, QoS::AtLeastOnce, false, "").await.expect("its own event loop takes it");
+        let giving = async {
+            while !matches!(events.poll().await.expect("the broker answers"), Event::Incoming(Packet::PubAck(_))) {}
+        };
+        tokio::time::timeout(SOON, giving).await.expect("the broker takes the mark");
+        wait_until("the checker has all that the broker had", SOON, || self.count(&id) > 0).await;
+    }
+
     /// Fails the test unless the ledger is kept.
     #[track_caller]
     pub fn assert_kept(&self) {

@@ -18,10 +18,13 @@ pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, second.max(1), third, fourth.clamp(1, 254))
 }
 
-/// A port of 127.0.0.1 that was free a moment ago, for the few things that need the name `localhost`.
+/// A port of 127.0.0.1 that was free a moment ago, for the few things that need the name `localhost`. It lies below
+/// those that the kernel gives to outgoing connections, so that nobody gets it by chance while its owner is down.
 pub fn free_localhost_port() -> u16 {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    const PORTS: std::ops::Range<u16> = 10_000..30_000;
+    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let some = || PORTS.start + u16::try_from(super::random() % PORTS.len() as u64).unwrap_or_default();
+    std::iter::repeat_with(some).take(100).find(is_free).expect("a free port")
 }
 
 /// A task that ends with its owner.
