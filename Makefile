@@ -5,10 +5,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices plugins agent build run test test-languages test-long test-vm bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices plugins agent build run test test-languages test-long test-vm deb check-deb test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
+ARCH ?= amd64
 PLUGINS := --manifest-path plugins/Cargo.toml
 export CARGO_TERM_PROGRESS_WHEN ?= $(if $(CI),never,auto)
 
@@ -65,6 +66,16 @@ test-vm: setup plugins ## what needs a kernel of its own, in a virtual machine
 	else \
 	    echo '== SKIPPED: tests in a virtual machine: the reason is above'; \
 	fi
+
+deb: setup plugins ## target/deb/outstation_VERSION_ARCH.deb (ARCH=amd64, arm64, armhf)
+	@echo '== package: target/deb'
+	@packaging/build-deb $(ARCH) $(LOCKED)
+
+check-deb: ## size, libraries, lintian and locks of the package; builds it a second time elsewhere (amd64)
+	@packaging/check-deb --again $(ARCH)
+
+test-package: deb ## the package's life in a Debian 12 of its own, with 256 MiB of memory
+	@packaging/test-package
 
 bench: build ## start to first message, memory at rest, size; measured here and now
 	@benches/footprint
