@@ -1,6 +1,8 @@
-//! No two things on one topic: every template, expanded, against every other.
+//! No two things on one topic: every template, expanded, against every other. One thing is allowed and warned of: two
+//! sources that were each given the same topic.
 
 use super::context::{Context, KeyPath, Spot};
+use super::diagnostic::Severity;
 use super::resolve::Names;
 use super::template::Template;
 
@@ -75,7 +77,28 @@ fn clashes(claim: &Claim, other: &Claim) -> bool {
         && !(own_meta && claim.topic.overlaps_by_a_word(&other.topic) && claim.topic != other.topic)
 }
 
+/// Two sources that were each given the same topic, word by word: no template brings them together by accident, and what
+/// arrives there names its source. Readings of one that are retained hide those of the other.
+fn is_meant(cx: &Context<'_>, claim: &Claim, other: &Claim) -> bool {
+    let own =
+        |claim: &Claim| claim.source.as_ref().is_some_and(|name| claim.at == own_key(name) && cx.is_written(&claim.at));
+    own(claim) && own(other) && claim.topic == other.topic && !claim.topic.has_point()
+}
+
+fn own_key(source: &str) -> KeyPath {
+    KeyPath::of(&["source", source, "topic"])
+}
+
 fn report(cx: &mut Context<'_>, claim: &Claim, other: &Claim) {
+    if is_meant(cx, claim, other) {
+        let message = format!("{} and {} have one topic, `{}`", claim.what, other.what, other.topic);
+        let hint = "put {source} into it, unless whoever listens tells them apart by `source` in each message";
+        cx.clash("shared-topic", &claim.at, (&other.at, "the other one"), message, hint);
+        if let Some(last) = cx.found.last_mut() {
+            last.severity = Severity::Warning;
+        }
+        return;
+    }
     let message = format!("{} and {} can have one topic, `{}`", claim.what, other.what, other.topic);
     let hint = match (claim.topic.has_point(), &claim.source) {
         (true, _) => "put {source} before {point}",
@@ -86,7 +109,7 @@ fn report(cx: &mut Context<'_>, claim: &Claim, other: &Claim) {
 }
 
 fn readings(cx: &Context<'_>, source: &str, topic: &Template) -> Claim {
-    let own = KeyPath::of(&["source", source, "topic"]);
+    let own = own_key(source);
     let common = KeyPath::of(&["mqtt", "topic"]);
     let at = if !cx.is_written(&own) && cx.is_written(&common) { common } else { own };
     Claim {
