@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices plugins agent build run test test-languages test-long test-vm deb check-deb test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-vm deb check-deb test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -26,6 +26,9 @@ brokers: setup ## install the brokers that only the tests need, as far as they c
 devices: setup ## install the Modbus devices that only the tests need, as far as they can be had
 	@packaging/setup-devices
 
+validator: setup ## install what the tests hold the JSON schema against, as far as it can be had
+	@packaging/setup-validator
+
 build: setup plugins agent ## target/release/outstation and target/plugins/*.wasm
 
 plugins: ## target/plugins/*.wasm alone
@@ -39,7 +42,7 @@ agent: ## target/release/outstation alone
 run: build ## build, start a broker if none answers, run the agent on agent.toml
 	@exec packaging/run-demo
 
-test: setup brokers devices plugins ## everything that fits in ten minutes
+test: setup brokers devices validator plugins ## everything that fits in ten minutes
 	@echo '== tests: the agent, its documentation, the house'
 	cargo test $(LOCKED)
 	@echo '== tests: the plugins, natively'
@@ -52,10 +55,12 @@ test-languages: ## examples and project templates in C, JavaScript and Python; i
 	cargo build $(LOCKED)
 	@plugins/examples/test
 
-test-long: setup brokers devices plugins ## a million sessions, ten times the crashes, more properties; before a release
-	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS, OUTSTATION_KILLS and PROPTEST_CASES say how much'
+test-long: setup brokers devices validator plugins ## a million sessions, ten times the crashes, a thousand reloads; before a release
+	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS, OUTSTATION_KILLS,'
+	@echo '   OUTSTATION_RELOADS, OUTSTATION_BROKER_RELOADS and PROPTEST_CASES say how much'
 	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-1000000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
 	OUTSTATION_KILLS=$${OUTSTATION_KILLS:-500} \
+	OUTSTATION_RELOADS=$${OUTSTATION_RELOADS:-1000} OUTSTATION_BROKER_RELOADS=$${OUTSTATION_BROKER_RELOADS:-100} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
 
