@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::os::clock;
 
@@ -28,13 +28,22 @@ pub struct Progress {
     pub every: Duration,
 }
 
+/// A question that is not answered yet.
+#[derive(Debug)]
+struct Asked {
+    answer: JoinHandle<bool>,
+    at: Duration,
+    /// It is late, and that was said.
+    is_late: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Watchdog {
     /// Between two signs; `None`: nobody waits for any.
     every: Option<Duration>,
     due: Duration,
-    asked: Option<JoinHandle<bool>>,
+    asked: Option<Asked>,
     /// What each source had come to when it last came further.
     seen: BTreeMap<String, (u64, Duration)>,
 }
@@ -56,10 +65,25 @@ impl Watchdog {
             Some(asked) => asked,
             None => {
                 tokio::time::sleep_until(clock::instant(self.due).into()).await;
-                self.asked.insert(tokio::spawn(ask()))
+                self.asked.insert(Asked { answer: tokio::spawn(ask()), at: clock::now(), is_late: false })
             }
         };
-        let answered = asked.await;
+        let answered = match asked.is_late {
+            true => (&mut asked.answer).await,
+            false => tokio::select! {
+                answered = &mut asked.answer => answered,
+                // Well before the manager gives up: what it then ends can't say why.
+                () = tokio::time::sleep_until(clock::instant(asked.at + every / 4).into()) => {
+                    asked.is_late = true;
+                    error!("the buffer does not answer; is its disk stuck? The service manager is given no sign of life");
+                    (&mut asked.answer).await
+                }
+            },
+        };
+        if asked.is_late {
+            let waited = clock::now().saturating_sub(asked.at).as_secs();
+            warn!("the buffer answers again, after {waited} s");
+        }
         self.asked = None;
         self.due = clock::now() + every;
         if !answered.unwrap_or(false) {

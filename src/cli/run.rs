@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry, reload};
@@ -84,7 +85,15 @@ fn log_to(level: LogLevel, color: Color) -> Box<dyn Fn(LogLevel) + Send> {
     let (filter, handle) = reload::Layer::new(filter(level));
     // Without a journal that takes fields, lines are as good.
     let journal = systemd::stderr_is_journal().then(tracing_journald::layer).and_then(Result::ok);
-    let journal = journal.map(|journal| journal.with_field_prefix(None).with_syslog_identifier("outstation".into()));
+    let journal = journal.map(|journal| {
+        let journal = journal.with_field_prefix(None).with_syslog_identifier("outstation".into());
+        // syslog's own words: `journalctl -p info` shows what `log = "info"` does.
+        journal.with_priority_mappings(PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        })
+    });
     let colours = color.wanted(&std::io::stderr());
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
     let lines = journal.is_none().then_some(lines);

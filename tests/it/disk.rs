@@ -56,7 +56,7 @@ ssize_t pread64(int fd, void *into, size_t count, off_t at) {
 ";
 
 /// A file system of the test's own. It goes with the test.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Drop for Mount {
     fn drop(&mut self) {
@@ -68,7 +68,7 @@ fn shown(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-fn run(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {
     let output = Command::new(program).args(arguments).output();
     match output {
         Ok(output) if output.status.success() => true,
@@ -92,7 +92,7 @@ fn tmpfs(site: &Site) -> Option<Mount> {
 }
 
 /// An ext4 image of 8 MiB at the site's data folder.
-fn ext4(site: &Site) -> Option<Mount> {
+pub(crate) fn ext4(site: &Site) -> Option<Mount> {
     let (at, image) = (site.path("data"), site.path("image"));
     std::fs::create_dir_all(&at).expect("the data folder");
     if !image.exists() {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixDatagram;
 
+use crate::disk;
 use crate::harness::log::Log;
 use crate::harness::net::Task;
-use crate::harness::{Agent, SOON, STEADY, Site, config, wait_until};
+use crate::harness::site::outcome_of;
+use crate::harness::{Agent, SOON, STEADY, Site, config, pass, wait_until};
 
 const NOWHERE: &str = "mqtt://127.0.0.1:1";
 
@@ -117,4 +119,81 @@ async fn f40_sighup_from_the_first_instant_on() {
     }
     agent.says(&["configuration read", "1 source kept"]).await;
     agent.stop().await;
+}
+
+/// A disk that hangs: the log's thread hangs in it, the manager is given no sign any more, and the log says why; when the disk
+/// is back, everything goes on.
+#[tokio::test]
+async fn a_log_that_hangs_in_its_disk_is_no_life() {
+    let site = Site::new(&config(NOWHERE, &format!("[buffer]\nmax_size = \"1MiB\"\n\n{STEADY}")), &["steady"]);
+    let Some(_mount) = disk::ext4(&site) else { return };
+    let data = site.path("data").display().to_string();
+    let manager = Manager::start(&site);
+    let agent = start(&site, &[("WATCHDOG_USEC", "2000000")]);
+    manager.told("WATCHDOG=1", 3).await;
+    /// Thawed whatever the test comes to: nothing that writes there could end otherwise.
+    struct Frozen(String);
+    impl Drop for Frozen {
+        fn drop(&mut self) {
+            disk::run("fsfreeze", &["--unfreeze", &self.0]);
+        }
+    }
+    assert!(disk::run("fsfreeze", &["--freeze", &data]), "fsfreeze of util-linux");
+    let frozen = Frozen(data);
+    agent.says(&["the buffer does not answer", "no sign of life"]).await;
+    let signs = manager.count("WATCHDOG=1");
+    // The agent itself lives: it can be asked, and says so to whoever does.
+    site.outcome(&["status"]).await.expect_code(0);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(manager.count("WATCHDOG=1"), signs, "no sign while it hangs");
+    drop(frozen);
+    agent.says(&["the buffer answers again"]).await;
+    manager.told("WATCHDOG=1", signs + 2).await;
+    assert_eq!(agent.said().matches("does not answer").count(), 1, "said once: {}", agent.said());
+    agent.stop().await;
+}
+
+/// A journal of its own, in a mount namespace of its own: what the agent logs comes there with its fields.
+#[tokio::test]
+async fn a_real_journal_takes_the_fields() {
+    const JOURNALD: &str = "/lib/systemd/systemd-journald";
+    const SCRIPT: &str = r#"
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal /run/log/journal || exit 1
+"$1" & journald=$!
+until [ -S /run/systemd/journal/stdout ]; do sleep 0.1; done
+# As systemd tells a service which stream the journal is at the other end of.
+systemd-cat sh -c 'JOURNAL_STREAM=$(stat -Lc %d:%i /dev/stderr) exec "$0" run -c "$1"' "$2" "$3" & agent=$!
+n=0
+until journalctl --no-pager --output=cat --identifier=outstation 2>/dev/null | grep -q 'running steady'; do
+    n=$((n + 1)); [ $n -lt 300 ] || break; sleep 0.1
+done
+kill -TERM $agent; wait $agent
+until journalctl --no-pager --output=cat --identifier=outstation | grep -q '^stopped, '; do
+    n=$((n + 1)); [ $n -lt 300 ] || break; sleep 0.1
+done
+journalctl --no-pager --output=json --identifier=outstation
+kill -TERM $journald; wait $journald
+"#;
+    let has = |path: &str| std::path::Path::new(path).exists();
+    if !has(JOURNALD) || !has("/usr/bin/systemd-cat") || !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TRIED: the fields of a real journal (it takes root and systemd's journald)");
+        return;
+    }
+    let site = Site::new(&config(NOWHERE, STEADY), &["steady"]);
+    let mut program = site.program_at(std::path::Path::new("unshare"));
+    program.args(["--mount", "sh", "-c", SCRIPT, "sh", JOURNALD, env!("CARGO_BIN_EXE_outstation")]);
+    program.arg(site.path("agent.toml"));
+    let outcome = outcome_of(program).await;
+    let entries: Vec<serde_json::Value> =
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("an entry")).collect();
+    let running =
+        entries.iter().find(|entry| entry["MESSAGE"].as_str().is_some_and(|text| text.contains("running steady")));
+    let running = running.unwrap_or_else(|| panic!("no such entry: {outcome:?}"));
+    assert_eq!([&running["SOURCE"], &running["PRIORITY"]], ["steady", "6"], "{running}");
+    assert_eq!(running["SYSLOG_IDENTIFIER"], "outstation");
+    assert_eq!(running["_COMM"], "outstation", "the journal knows who it was");
+    let stopped =
+        entries.iter().any(|entry| entry["MESSAGE"].as_str().is_some_and(|text| text.starts_with("stopped, ")));
+    assert!(stopped, "{outcome:?}");
+    assert!(!outcome.stdout.contains("\\u001b"), "no colours");
 }
