@@ -24,6 +24,13 @@ const LOOKS_MAX: u32 = 3;
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// Under `outstation buffer --help`.
+pub(super) const HELP: &str = "\
+Examples:
+  outstation buffer inspect
+  outstation buffer verify                        # exit status 1, and a list, where something is damaged
+  outstation buffer export > messages.jsonl";
+
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// What is in it: segments with their messages and times, how far delivery is, small durable values

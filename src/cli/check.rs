@@ -16,7 +16,8 @@ use crate::plugin::Host;
 #[derive(clap::Args)]
 #[command(after_help = "\
 It touches no device and no network, and nothing of a running agent. --live tries, with a mark and a time for each:
-certificate and password files, plugins, brokers, buses and lines; a running agent is not disturbed. The exit status is 78 where
+certificate and password files, plugins, brokers, buses with the units on them, and lines; what the running agent
+has is not touched. The exit status is 78 where
 the configuration is wrong, and 1 where it is right and something that it names does not work.
 
 Examples:
@@ -43,7 +44,7 @@ pub(super) fn check(file: &Path, options: &Options, color: Color) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    let rungs = runtime.block_on(look(&mut loaded, &inputs, options));
+    let rungs = runtime.block_on(look(file, &mut loaded, &inputs, options));
     // A name server that does not answer is not waited for.
     runtime.shutdown_background();
     report(&loaded, &rungs, options, color);
@@ -55,7 +56,7 @@ pub(super) fn check(file: &Path, options: &Options, color: Color) -> ExitCode {
 }
 
 /// Asks the plugins, and climbs the ladder where that is wanted and the configuration is right.
-async fn look(loaded: &mut Loaded, inputs: &[Input], options: &Options) -> Vec<Rung> {
+async fn look(file: &Path, loaded: &mut Loaded, inputs: &[Input], options: &Options) -> Vec<Rung> {
     let host = match live::host(loaded) {
         Ok(host) => host,
         Err(error) => {
@@ -66,12 +67,15 @@ async fn look(loaded: &mut Loaded, inputs: &[Input], options: &Options) -> Vec<R
     };
     let problems = progress::during("asking the plugins", live::plugin_problems(&host, loaded)).await;
     agent::load::add(loaded, problems);
-    climb(loaded, inputs, options, &host).await
+    climb(file, loaded, inputs, options, &host).await
 }
 
-async fn climb(loaded: &Loaded, inputs: &[Input], options: &Options, host: &Host) -> Vec<Rung> {
+async fn climb(file: &Path, loaded: &Loaded, inputs: &[Input], options: &Options, host: &Host) -> Vec<Rung> {
     match loaded.settings.as_ref().filter(|_| options.live) {
-        Some(settings) => live::climb(loaded, settings, inputs.len(), host).await,
+        Some(settings) => {
+            let beside = live::Beside::look(file).await;
+            live::climb(loaded, settings, inputs.len(), host, &beside).await
+        }
         None => Vec::new(),
     }
 }

@@ -25,26 +25,6 @@ Examples:
   outstation schema > agent.schema.json
   #:schema ./agent.schema.json          first line of agent.toml, for editors with Taplo";
 
-/// Under `outstation plugin --help`.
-pub(super) const PLUGIN_HELP: &str = "\
-Examples:
-  outstation plugin list
-  outstation plugin inspect meter.wasm            # what to grant it
-  outstation plugin test meter.wasm --config meter.toml
-  outstation plugin new meter --lang rust";
-
-/// Under `outstation probe --help`.
-pub(super) const PROBE_HELP: &str = "\
-Examples:
-  outstation probe modbus tcp://192.168.1.20 --read holding:0-9";
-
-/// Under `outstation buffer --help`.
-pub(super) const BUFFER_HELP: &str = "\
-Examples:
-  outstation buffer inspect
-  outstation buffer verify                        # exit status 1, and a list, where something is damaged
-  outstation buffer export > messages.jsonl";
-
 /// Prints the completions of a shell.
 pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut text = Vec::new();

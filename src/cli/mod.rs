@@ -83,13 +83,13 @@ enum Command {
         level: String,
     },
     /// Plugins: what is installed, what a file is, what it would read, and a project to start from
-    #[command(subcommand, after_help = manual::PLUGIN_HELP)]
+    #[command(subcommand, after_help = plugin::HELP)]
     Plugin(plugin::Command),
     /// Look at a device before it is configured: read it once, show what its registers may mean
-    #[command(after_help = manual::PROBE_HELP)]
+    #[command(after_help = probe::HELP)]
     Probe(probe::Options),
     /// What lies in the buffer; reads only, also beside a running agent
-    #[command(subcommand, after_help = manual::BUFFER_HELP)]
+    #[command(subcommand, after_help = buffer::HELP)]
     Buffer(buffer::Command),
     /// The JSON schema of the configuration file, for editors
     #[command(after_help = manual::SCHEMA_HELP)]

@@ -28,6 +28,11 @@ const ADDRESSES_MAX: u32 = 2000;
 const REGISTERS_MAX: u32 = 125;
 const BITS_MAX: u32 = 2000;
 
+/// Under `outstation probe --help`.
+pub(super) const HELP: &str = "\
+Examples:
+  outstation probe modbus tcp://192.168.1.20 --read holding:0-9";
+
 #[derive(clap::Args)]
 pub(super) struct Options {
     #[command(subcommand)]

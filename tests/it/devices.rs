@@ -9,7 +9,7 @@ use outstation::config::{WriteFunctions, bus_of_url};
 use outstation::device::modbus::{Answer, Buses, Call, Data, Error, Line, Read, Table, What, Write, Written, probe};
 
 use crate::harness::real_device::{Make, RealDevice, SerialLine};
-use crate::harness::{SOON, pass};
+use crate::harness::{SOON, Site, pass};
 
 const UNIT: u8 = 7;
 
@@ -86,8 +86,9 @@ async fn every_function(url: &str, make: Make) {
         bench.buses.apply(&BTreeMap::new()).await;
     }
     let bus = bus_of_url(url).unwrap();
-    assert_eq!(probe(&bus, Some(UNIT)).await.unwrap(), "unit 7 answers");
     let mut line = Line::open(&bus).await.unwrap();
+    assert_eq!(probe(&mut line, UNIT, Table::Holding, 3).await.unwrap(), "answers, holding:3 is 7003");
+    assert_eq!(probe(&mut line, UNIT, Table::Holding, 999).await.unwrap(), "answers exception 2 to holding:999");
     let read = Read { table: Table::Input, first: 3, count: 2 };
     assert_eq!(line.read(UNIT, read).await, Ok(words(9003, 2)));
 }
@@ -150,4 +151,36 @@ async fn a_serial_adapter_comes_back() {
         }
     };
     tokio::time::timeout(SOON, back).await.expect("it goes on by itself");
+}
+
+/// `outstation probe` as a person uses it, against each of them.
+async fn probed(url: &str) {
+    let site = Site::new("", &[]);
+    let arguments = ["probe", "modbus", url, "--unit", "7", "--read", "holding:5-6", "--read", "coil:0-2"];
+    let shown = site.outcome(&arguments).await;
+    shown.expect_code(0);
+    // 7005 and 7006, alone and as one number; every third coil is on.
+    for part in ["holding:5", "40006", "0x1B5D", "7005", "459086686", "# To paste"] {
+        assert!(shown.stdout.contains(part), "{url}: {part}\n{}", shown.stdout);
+    }
+    let coils = shown.stdout.lines().filter(|line| line.starts_with("coil:")).map(|line| line.contains("true"));
+    assert_eq!(coils.collect::<Vec<_>>(), [true, false, false], "{url}\n{}", shown.stdout);
+    let beyond = site.outcome(&["probe", "modbus", url, "--unit", "7", "--read", "holding:300"]).await;
+    beyond.expect_code(1).expect_said(&["exception 2"]);
+}
+
+#[tokio::test]
+async fn probe_of_real_devices() {
+    for (make, is_rtu) in [(Make::Pymodbus, false), (Make::Pymodbus, true), (Make::Libmodbus, false)] {
+        if let Some(device) = RealDevice::tcp(make, is_rtu).await {
+            probed(&device.url).await;
+        }
+    }
+    for make in [Make::Pymodbus, Make::Libmodbus] {
+        let folder = tempfile::tempdir().unwrap();
+        let line = SerialLine::plug(folder.path()).await;
+        if let Some(device) = RealDevice::serial(make, &line).await {
+            probed(&device.url).await;
+        }
+    }
 }

@@ -1,71 +1,158 @@
-//! Buses and lines, as far as they can be looked at beside an agent that uses them.
+//! Buses and lines, as far as they can be looked at without disturbing whoever uses them.
 //!
-//! A TCP device is connected to and asked nothing. A serial port is never opened: that alone would move its modem
-//! lines, and closing it would drop them under whoever works on it.
+//! A bus that nobody has is opened, and each unit that the configuration names is asked for one address that its source
+//! may read. A bus that the running agent has, and a serial port that any process has open, is not opened: many devices
+//! take one connection, and opening a port alone moves its modem lines. Of a line only the kernel is asked, through its chip.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use tokio::net::TcpStream;
 
-use super::Found;
-use crate::config::{Bus, BusUrl, GpioLine, Settings};
+use super::{Beside, Found, Rung, rung};
+use crate::config::{Bus, BusUrl, GpioLine, Ranges, Settings, Table};
+use crate::device::gpio::{self, LineError};
+use crate::device::modbus::{self, Error, Line};
 use crate::os::places;
+use crate::status::{self, BusState};
 
-/// A device that is there answers a connection sooner.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Units that are asked on a bus; a dead one costs its time-outs.
+const UNITS_MAX: usize = 32;
 
-/// Looks at one bus.
-pub(super) async fn bus(bus: &Bus) -> Found {
-    match &bus.url {
-        BusUrl::Tcp { host, port } | BusUrl::RtuTcp { host, port } => connect(host, *port).await,
-        BusUrl::Rtu { device, .. } => serial(device),
+/// Looks at one bus and the units on it.
+pub(super) async fn bus(settings: &Settings, name: &str, bus: &Bus, beside: &Beside) -> Vec<Rung> {
+    if let Some(found) = not_opened(name, bus, beside) {
+        return vec![rung("bus", name.to_owned(), async { found }).await];
     }
-}
-
-async fn connect(host: &str, port: u16) -> Found {
-    let place = format!("{host}:{port}");
-    match tokio::time::timeout(CONNECT_MAX, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => Found::good(format!("{place} takes connections")),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Found::bad(
-            format!("{place}: {error}"),
-            "the address is in use, and nothing listens at that port: is it the right one, and does the device take one \
-             more connection than the agent's?",
-        ),
-        Ok(Err(error)) => {
-            Found::bad(format!("{place}: {error}"), "is the device switched on, and does `ping` reach it from here?")
+    let mut opened = None;
+    let open = async {
+        match Line::open(bus).await {
+            Ok(line) => {
+                opened = Some(line);
+                Found::good(format!("{} can be reached", bus.url))
+            }
+            Err(error) => Found::bad(format!("{}: {error}", bus.url), unreachable(bus)),
         }
-        Err(_) => Found::bad(
-            format!("{place} does not answer within {} s", CONNECT_MAX.as_secs()),
-            "is the device switched on, and is there a firewall on the way?",
+    };
+    let mut rungs = vec![rung("bus", name.to_owned(), open).await];
+    let Some(mut line) = opened else { return rungs };
+    let units = units(settings, name, bus);
+    for (&number, &(table, address)) in units.iter().take(UNITS_MAX) {
+        let asking = unit(&mut line, number, table, address);
+        rungs.push(rung("unit", format!("{name} {number}"), asking).await);
+    }
+    if units.len() > UNITS_MAX {
+        let more = async { Found::doubtful(format!("{} units are not asked", units.len() - UNITS_MAX), SCAN) };
+        rungs.push(rung("unit", format!("{name}, the rest"), more).await);
+    }
+    rungs
+}
+
+const SCAN: &str = "`outstation probe modbus URL --scan` shows which units answer, while no agent has the line";
+
+async fn unit(line: &mut Line, unit: u8, table: Table, address: u16) -> Found {
+    match modbus::probe(line, unit, table, address).await {
+        Ok(answer) => Found::good(answer),
+        Err(Error::Timeout) => Found::bad(
+            "no answer in time",
+            "is it switched on, is its number right, and on a serial line its baud rate and parity? Slow devices need a \
+             longer timeout",
         ),
+        Err(error @ Error::Exception(_)) => {
+            Found::bad(error.to_string(), "the gateway answers, the device behind it does not: is its number right?")
+        }
+        Err(error) => Found::bad(error.to_string(), "something comes over this bus that is no answer of the device"),
     }
 }
 
-fn serial(device: &Path) -> Found {
+/// The units that the configuration names, each with an address that its source may read.
+fn units(settings: &Settings, name: &str, bus: &Bus) -> BTreeMap<u8, (Table, u16)> {
+    let mut units: BTreeMap<u8, (Table, u16)> = bus.units.keys().map(|&unit| (unit, (Table::Holding, 0))).collect();
+    for source in settings.sources.values() {
+        let Some(grant) = source.allow.modbus.get(name) else { continue };
+        let readable = match &grant.read {
+            Ranges::All => None,
+            Ranges::Some(ranges) => ranges.first(),
+        };
+        let place = readable.map_or((Table::Holding, 0), |range| (range.table, range.first));
+        let granted = grant.units.iter().flatten().copied();
+        // Where every unit is granted, the plugin's configuration says which it means.
+        let config = &source.config;
+        let points = config.get("points").and_then(|points| points.as_array()).into_iter().flatten();
+        let numbers = config.get("unit").into_iter().chain(points.filter_map(|point| point.get("unit_id")));
+        let here = config.get("bus").and_then(|bus| bus.as_str()) == Some(name);
+        let meant = numbers.filter(|_| here && grant.units.is_none());
+        let meant = meant.filter_map(|number| u8::try_from(number.as_u64()?).ok());
+        units.extend(granted.chain(meant).map(|unit| (unit, place)));
+    }
+    units
+}
+
+/// Why a bus is not opened, if it is not; what can be said of it all the same.
+fn not_opened(name: &str, bus: &Bus, beside: &Beside) -> Option<Found> {
+    let is_serial = matches!(bus.url, BusUrl::Rtu { .. });
+    if let BusUrl::Rtu { device, .. } = &bus.url
+        && let Some(found) = unusable(device)
+    {
+        return Some(found);
+    }
+    let device = |url: &str| url.split('?').next().unwrap_or_default().to_owned();
+    match beside {
+        Beside::Agent(buses) => {
+            let owned = buses.iter().find(|known| device(&known.url) == device(&bus.url.to_string()));
+            owned.map(|known| of_the_agent(name, known))
+        }
+        Beside::Unknown(why) if is_serial => Some(Found::doubtful(
+            format!("{} is there, and not opened: whether a running agent has it can't be asked ({why})", bus.url),
+            "check as a user that may ask the agent (`outstation status` works for it)",
+        )),
+        Beside::Nobody | Beside::Unknown(_) => None,
+    }
+    .or_else(|| match &bus.url {
+        BusUrl::Rtu { device, .. } => held(device),
+        BusUrl::Tcp { .. } | BusUrl::RtuTcp { .. } => None,
+    })
+}
+
+/// What the running agent itself knows of a bus.
+fn of_the_agent(name: &str, bus: &status::Bus) -> Found {
+    let aside: Vec<_> = bus.units_aside.iter().map(u8::to_string).collect();
+    let seen = format!("the running agent has it as bus `{}`, so it is not opened", bus.name);
+    let ask = "`outstation status` and `outstation tail` say more";
+    match bus.state {
+        BusState::Connected | BusState::Idle if aside.is_empty() => {
+            Found::good(format!("{seen}; {} requests, {} without an answer", bus.requests, bus.timeouts))
+        }
+        BusState::Connected | BusState::Idle => {
+            Found::bad(format!("{seen}; units that do not answer: {}", aside.join(", ")), ask)
+        }
+        BusState::Connecting | BusState::Waiting => {
+            let why = bus.last_error.as_deref().unwrap_or("it is being reached for");
+            Found::bad(format!("{seen}, and can't reach {name}: {why}"), ask)
+        }
+    }
+}
+
+/// A serial port that somebody has open.
+fn held(device: &Path) -> Option<Found> {
+    let (pid, name) = places::opened_by(device)?;
+    Some(match name.as_str() {
+        "outstation" => {
+            Found::good(format!("{} is there, and not opened: process {pid} (the agent) works on it", device.display()))
+        }
+        _ => Found::bad(
+            format!("{} is in use by process {pid} ({name}), and not opened", device.display()),
+            "two that ask on one line disturb each other: end one of them",
+        ),
+    })
+}
+
+/// A serial port that can't be opened.
+fn unusable(device: &Path) -> Option<Found> {
     let absent =
         "`ls -l /dev/serial/by-id` shows the adapters that are plugged in; such a name outlives another socket";
     let group = "its group may use it (`ls -l` shows which, often dialout): the package's service belongs to it";
-    match is_device(device, absent, group) {
-        Some(bad) => bad,
-        None => match places::opened_by(device) {
-            Some((pid, name)) if name == "outstation" => {
-                Found::good(format!("{} is there, and process {pid} (the agent) works on it", device.display()))
-            }
-            Some((pid, name)) => Found::bad(
-                format!("{} is in use by process {pid} ({name})", device.display()),
-                "two that ask on one line disturb each other: end one of them",
-            ),
-            None => Found::good(format!("{} is there, and may be opened", device.display())),
-        },
-    }
-}
-
-/// What stands in the way of opening a device file.
-fn is_device(device: &Path, absent: &str, group: &str) -> Option<Found> {
     let shown = device.display();
     let metadata = match std::fs::metadata(device) {
         Ok(metadata) => metadata,
@@ -81,60 +168,52 @@ fn is_device(device: &Path, absent: &str, group: &str) -> Option<Found> {
     Some(Found::bad(format!("{shown} may not be opened: {denied}"), group))
 }
 
-/// All lines that sources are allowed to use.
-pub(super) fn lines(settings: &Settings) -> BTreeSet<GpioLine> {
+fn unreachable(bus: &Bus) -> &'static str {
+    match bus.url {
+        BusUrl::Rtu { .. } => "the port is there and does not open: is another program on it?",
+        BusUrl::Tcp { .. } | BusUrl::RtuTcp { .. } => {
+            "is the device switched on, does `ping` reach it from here, is the port right, and does it take one more \
+             connection? Many take one only"
+        }
+    }
+}
+
+/// All lines that sources are allowed to use, and whether one of them may drive it.
+pub(super) fn lines(settings: &Settings) -> BTreeMap<GpioLine, bool> {
     let grants = settings.sources.values().map(|source| &source.allow.gpio);
-    grants.flat_map(|grant| grant.read.iter().chain(&grant.write)).cloned().collect()
+    let driven: BTreeSet<_> = grants.clone().flat_map(|grant| &grant.write).collect();
+    let all = grants.flat_map(|grant| grant.read.iter().chain(&grant.write));
+    all.map(|line| (line.clone(), driven.contains(line))).collect()
 }
 
 /// Looks at one line.
-pub(super) fn line(line: &GpioLine) -> Found {
-    let absent = "`ls /dev/gpiochip*` shows the chips of this machine, `gpioinfo` their lines";
-    let group = "its group may use it (`ls -l` shows which, often gpio): the package's service belongs to it";
-    match line {
-        GpioLine::Offset { chip, .. } if chip.starts_with("gpiochip") => {
-            let device = Path::new("/dev").join(chip);
-            is_device(&device, absent, group).unwrap_or_else(|| Found::good(format!("{} is there", device.display())))
+pub(super) async fn line(line: &GpioLine, is_driven: bool) -> Found {
+    let seen = match gpio::look(line).await {
+        Ok(seen) => seen,
+        Err(error @ LineError::Denied) => {
+            let group = "its group may use it (`ls -l /dev/gpiochip*` shows which, often gpio)";
+            return Found::bad(error.to_string(), group);
         }
-        GpioLine::Offset { .. } | GpioLine::Name(_) => Found::doubtful(
-            "found by its name when the agent runs",
-            "`gpioinfo` shows the names of the chips and lines",
+        Err(error) => {
+            let advice = "`ls /dev/gpiochip*` shows the chips of this machine, `gpioinfo` their lines";
+            return Found::bad(error.to_string(), advice);
+        }
+    };
+    let direction = if seen.is_output { "output" } else { "input" };
+    let place = format!("line {} of {}, an {direction} now", seen.offset, seen.chip.display());
+    match &seen.held_by {
+        Some(_) if seen.is_held_by_agent() => Found::good(format!("{place}, held by the running agent")),
+        Some(holder) => Found::bad(
+            format!("{place}, in use by \"{holder}\""),
+            "a line has one user: end that program, or take another line",
         ),
+        None if seen.is_output && !is_driven => Found::doubtful(
+            format!("{place}, and free"),
+            "something has driven it, and a source is to read it: is it the right line?",
+        ),
+        None => Found::good(format!("{place}, and free")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Mark;
-    use super::*;
-
-    #[test]
-    fn a_port_that_is_not_there_or_no_device() {
-        let folder = tempfile::tempdir().unwrap();
-        let found = serial(&folder.path().join("ttyUSB0"));
-        assert!(found.mark == Mark::Fail && found.text.contains("there is no"), "{}", found.text);
-        let found = serial(folder.path());
-        assert!(found.mark == Mark::Fail && found.text.contains("is no device"), "{}", found.text);
-        let line = super::line(&GpioLine::Offset { chip: "gpiochip99".into(), offset: 4 });
-        assert!(line.mark == Mark::Fail && line.text.contains("/dev/gpiochip99"), "{}", line.text);
-    }
-
-    /// This process has it open, and is not called `outstation`.
-    #[test]
-    fn a_port_in_use_is_said_with_who_uses_it() {
-        let Ok(_open) = std::fs::File::open("/dev/ptmx") else { return };
-        let found = serial(Path::new("/dev/ptmx"));
-        assert!(found.mark == Mark::Fail && found.text.contains(&std::process::id().to_string()), "{}", found.text);
-        assert!(serial(Path::new("/dev/full")).mark == Mark::Ok, "nobody uses it");
-    }
-
-    #[tokio::test]
-    async fn a_device_that_listens_and_one_that_does_not() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(connect("127.0.0.1", port).await.mark == Mark::Ok);
-        drop(listener);
-        let found = connect("127.0.0.1", port).await;
-        assert!(found.mark == Mark::Fail && found.text.contains("refused"), "{}", found.text);
-    }
-}
+mod tests;

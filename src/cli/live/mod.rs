@@ -1,7 +1,7 @@
 //! `outstation check --live`: a ladder from the files to the last line, each rung with a mark and the time it took.
 //!
-//! Nothing that runs notices it: a broker sees another client with a session of its own and no will, a Modbus device
-//! a connection that asks nothing, a serial port and a GPIO chip are looked at and not opened. Every rung has an end.
+//! Nothing that runs notices it: a broker sees another client with a session of its own and no will; a bus that the
+//! running agent has is not opened, nor a serial port that anybody has; a line is only looked at. Every rung has an end.
 
 mod broker;
 mod devices;
@@ -16,12 +16,14 @@ use super::page::{Lines, Mark, Style};
 use super::progress;
 use crate::agent::{self, load};
 use crate::config::{Loaded, Settings, Source};
+use crate::control::{Answer, Asking, Question};
 use crate::os::{clock, places};
 use crate::plugin::{Host, SourceSpec};
+use crate::status::Bus;
 
 /// What one rung came to.
 pub(super) struct Rung {
-    /// `files plugin broker bus line`.
+    /// `files plugin broker bus unit line`.
     what: &'static str,
     name: String,
     found: Found,
@@ -49,8 +51,39 @@ impl Found {
     }
 }
 
+/// Who runs on the same configuration.
+pub(super) enum Beside {
+    /// No agent.
+    Nobody,
+    /// An agent, and what it says of the buses that it has.
+    Agent(Vec<Bus>),
+    /// It can't be asked, and why.
+    Unknown(String),
+}
+
+impl Beside {
+    /// Asks the agent that runs on this file.
+    pub async fn look(file: &Path) -> Self {
+        use std::io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+        let socket = places::control_socket(&places::absolute_file(file));
+        let asked = async { Asking::begin(&socket, &Question::Status).await?.answer().await };
+        match asked.await {
+            Ok(Answer::Status(status)) => Self::Agent(status.buses),
+            Ok(_) => Self::Unknown("it is of another version".into()),
+            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | NotADirectory) => Self::Nobody,
+            Err(error) => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
 /// Climbs the whole ladder; a rung that fails does not end it, since those above say more.
-pub(super) async fn climb(loaded: &Loaded, settings: &Settings, files: usize, host: &Host) -> Vec<Rung> {
+pub(super) async fn climb(
+    loaded: &Loaded,
+    settings: &Settings,
+    files: usize,
+    host: &Host,
+    beside: &Beside,
+) -> Vec<Rung> {
     let mut rungs = Vec::new();
     rungs.push(rung("files", count(files, "file"), async { files::look(settings) }).await);
     for source in settings.sources.values() {
@@ -65,10 +98,10 @@ pub(super) async fn climb(loaded: &Loaded, settings: &Settings, files: usize, ho
         }
     }
     for (name, bus) in &settings.buses {
-        rungs.push(rung("bus", name.clone(), devices::bus(bus)).await);
+        rungs.extend(Box::pin(devices::bus(settings, name, bus, beside)).await);
     }
-    for line in devices::lines(settings) {
-        rungs.push(rung("line", line.to_string(), async { devices::line(&line) }).await);
+    for (line, is_driven) in devices::lines(settings) {
+        rungs.push(rung("line", line.to_string(), devices::line(&line, is_driven)).await);
     }
     rungs
 }

@@ -20,6 +20,14 @@ use crate::config::{Loaded, Settings};
 use crate::os::places;
 use crate::plugin::{Host, HostOptions, SignatureState};
 
+/// Under `outstation plugin --help`.
+pub(super) const HELP: &str = "\
+Examples:
+  outstation plugin list
+  outstation plugin inspect meter.wasm            # what to grant it
+  outstation plugin test meter.wasm --config meter.toml
+  outstation plugin new meter --lang rust";
+
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// The plugins in the plugin folders: version, signature, which sources use them, and what is wrong with them

@@ -165,13 +165,42 @@ impl Lines {
     }
 }
 
-/// Whether this line is there, and free: opens the chip, and nothing else.
-pub async fn look(line: &GpioLine) -> Result<(), LineError> {
+/// What the kernel says of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The device of its chip.
+    pub chip: PathBuf,
+    /// Its number on it.
+    pub offset: u32,
+    /// Whether it is driven now.
+    pub is_output: bool,
+    /// Who holds it, as that program calls itself (it may be nothing); `None`: nobody.
+    pub held_by: Option<String>,
+}
+
+impl Seen {
+    /// Whether an agent holds it.
+    pub fn is_held_by_agent(&self) -> bool {
+        self.held_by.as_deref() == Some(CONSUMER)
+    }
+}
+
+/// Looks whether a line is there, and who has it: opens its chip, and asks for nothing that would change a line.
+///
+/// # Errors
+///
+/// [`LineError::Unknown`], [`LineError::Denied`], or what else the kernel says of the chip.
+pub async fn look(line: &GpioLine) -> Result<Seen, LineError> {
     blocking(line, |line| {
-        let place = place(&line)?;
-        let chip = gpiocdev::Chip::from_path(&place.chip).map_err(|error| failed(&error))?;
-        let info = chip.line_info(place.offset).map_err(|error| failed(&error))?;
-        if info.used { Err(LineError::Busy(format!(" by \"{}\"", info.consumer))) } else { Ok(()) }
+        let Place { chip, offset } = place(&line)?;
+        let opened = gpiocdev::Chip::from_path(&chip).map_err(|error| failed(&error))?;
+        // The kernel calls an offset beyond the last line invalid.
+        if opened.info().is_ok_and(|info| offset >= info.num_lines) {
+            return Err(LineError::Unknown);
+        }
+        let info = opened.line_info(offset).map_err(|error| failed(&error))?;
+        let is_output = info.direction == gpiocdev::line::Direction::Output;
+        Ok(Seen { chip, offset, is_output, held_by: info.used.then_some(info.consumer) })
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! A bus without an owner: for a look at a device by hand, while nobody else uses it.
+//! A bus without an owner: for a look at a device by hand (`probe`, `check --live`), while nobody else uses it.
 
 use std::time::Duration;
 
@@ -62,17 +62,18 @@ impl Line {
     }
 }
 
-/// Whether a bus can be reached, and a unit on it answers; in words for people. An exception is an answer as well.
+/// Asks a unit for one address, and says in words for people what it answered. A refusal is an answer as well, unless it is a
+/// gateway's that has found nobody.
 ///
 /// # Errors
 ///
 /// What is in the way.
-pub async fn probe(bus: &Bus, unit: Option<u8>) -> Result<String, Error> {
-    let mut line = Line::open(bus).await?;
-    let Some(unit) = unit else { return Ok("can be reached".to_owned()) };
-    match line.read(unit, Read { table: Table::Holding, first: 0, count: 1 }).await {
-        Ok(_) => Ok(format!("unit {unit} answers")),
-        Err(Error::Exception(code)) => Ok(format!("unit {unit} answers (exception {code} to holding:0)")),
+pub async fn probe(line: &mut Line, unit: u8, table: Table, address: u16) -> Result<String, Error> {
+    let place = format!("{}:{address}", table.word());
+    match line.read(unit, Read { table, first: address, count: 1 }).await {
+        Ok(Data::Registers(words)) => Ok(format!("answers, {place} is {}", words.first().copied().unwrap_or_default())),
+        Ok(Data::Bits(bits)) => Ok(format!("answers, {place} is {}", bits.first().copied().unwrap_or_default())),
+        Err(Error::Exception(code @ 1..=9)) => Ok(format!("answers exception {code} to {place}")),
         Err(error) => Err(error),
     }
 }
