@@ -252,6 +252,8 @@ impl Running {
     pub fn sample(&mut self) {
         let stats = self.log.news().stats;
         self.rates.sample(clock::now(), stats.accepted, stats.delivered);
+        let figures = [stats.buffered, stats.bytes, stats.accepted, stats.delivered, stats.dropped];
+        self.host.figures().set(figures);
     }
 
     /// How everything is, on one line.

@@ -17,6 +17,10 @@ use std::time::Duration;
 
 use sysinfo::{Components, Networks, System};
 
+mod activity;
+
+pub use activity::{DiskIo, Figures, Own, ProcessGroup, Service};
+
 /// A usage is measured over at least so many ticks (10 ms each) of a core.
 const CPU_TICKS_MIN: u64 = 5;
 /// How long the first measurement waits for these ticks.
@@ -107,6 +111,7 @@ pub struct Statistics {
     before: BTreeMap<u32, CpuTime>,
     shown: Vec<Cpu>,
     filesystems_asked: Arc<AtomicBool>,
+    figures: Figures,
 }
 
 /// Ticks since the machine was started.
@@ -126,7 +131,8 @@ impl Statistics {
     /// Takes the first CPU sample. Make one early: the first usage is measured from here.
     pub fn new() -> Self {
         let before = parse_stat(&read("/proc/stat"));
-        Self { before, shown: Vec::new(), filesystems_asked: Arc::new(AtomicBool::new(false)) }
+        let filesystems_asked = Arc::new(AtomicBool::new(false));
+        Self { before, shown: Vec::new(), filesystems_asked, figures: Figures::default() }
     }
 
     /// How busy the cores are, in order of number. Measured since the call before; called again too soon for that, it

@@ -19,8 +19,9 @@ const FREE: [&str; 6] = [
 ];
 
 /// What has to be granted: the interface, and the line of the configuration that does it.
-const GRANTED: [(&str, &str); 3] = [
+const GRANTED: [(&str, &str); 4] = [
     ("outstation:sys/stats", "allow = { system = true }"),
+    ("outstation:sys/activity", "allow = { system = true }"),
     ("outstation:modbus/client", "allow.modbus.BUS = true"),
     ("outstation:gpio/lines", "allow.gpio = [\"CHIP:LINE\"]"),
 ];
@@ -47,20 +48,23 @@ pub fn is_offered(import: &str) -> bool {
         && (FREE.contains(&interface) || GRANTED.iter().any(|(granted, _)| *granted == interface))
 }
 
-/// Which of the imports `grants` does not grant.
+/// Which of the imports `grants` does not grant; of those that one line grants, the first.
 pub fn missing<'i>(imports: impl Iterator<Item = &'i str>, grants: &Grants) -> Vec<MissingGrant> {
-    imports
-        .filter_map(|import| {
-            let interface = import.split('@').next().unwrap_or(import);
-            let (_, line) = GRANTED.iter().find(|(granted, _)| *granted == interface)?;
-            (!holds(grants, interface)).then(|| MissingGrant { import: import.to_owned(), line })
-        })
-        .collect()
+    let mut missing: Vec<MissingGrant> = Vec::new();
+    for import in imports {
+        let interface = import.split('@').next().unwrap_or(import);
+        let granted = GRANTED.iter().find(|(granted, _)| *granted == interface);
+        let Some((_, line)) = granted.filter(|_| !holds(grants, interface)) else { continue };
+        if !missing.iter().any(|other| other.line == *line) {
+            missing.push(MissingGrant { import: import.to_owned(), line });
+        }
+    }
+    missing
 }
 
 fn holds(grants: &Grants, interface: &str) -> bool {
     match interface {
-        "outstation:sys/stats" => grants.system,
+        "outstation:sys/stats" | "outstation:sys/activity" => grants.system,
         "outstation:modbus/client" => !grants.modbus.is_empty(),
         "outstation:gpio/lines" => !(grants.gpio.read.is_empty() && grants.gpio.write.is_empty()),
         _ => false,

@@ -58,7 +58,7 @@ pub use spec::{SourceSpec, StateFuture, StateStore, Trial};
 
 use crate::device::gpio::Lines;
 use crate::device::modbus::Buses;
-use crate::device::system::Statistics;
+use crate::device::system::{Figures, Statistics};
 use cache::{Cache, Key};
 use guest::Guest;
 use instance::Live;
@@ -169,6 +169,11 @@ impl Host {
     /// The Modbus lines that it lends to plugins; none before they are told to be there.
     pub fn buses(&self) -> &Buses {
         &self.0.devices.buses
+    }
+
+    /// What the agent's own figures are to be set in, for plugins that may see them.
+    pub fn figures(&self) -> &Figures {
+        self.0.devices.statistics.figures()
     }
 
     /// What can be said of a plugin's file without running it.

@@ -132,7 +132,11 @@ async fn test_runs_on_simulated_devices() {
 
     let outcome = plugin(&site, &["test", system().to_str().unwrap()]).await;
     outcome.expect_code(0);
-    assert!(outcome.stdout.contains("net.eth0.rx_bytes    1001500"), "{}", outcome.stdout);
+    let received = |line: &str| line.split_whitespace().take(2).eq(["net.eth0.rx_bytes", "1001500"]);
+    assert!(outcome.stdout.lines().any(received), "{}", outcome.stdout);
+    // A rate takes two looks, a second apart: 1,500 bytes more from poll to poll.
+    assert_eq!(value(1, "net.eth0.rx_rate"), Some(json!(1500.0)));
+    assert_eq!((value(0, "io.mmcblk0.write_rate"), value(1, "agent.memory")), (None, Some(json!(20 << 20))));
 }
 
 /// A file with nothing but the config table; registers that a file gives; and what a device may answer.

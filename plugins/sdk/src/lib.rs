@@ -39,7 +39,7 @@
 //! A plugin that takes commands from the broker is a struct and three functions: see [`Commands`].
 //!
 //! Beside [`Plugin`] there are [`log`], [`state`] (values that survive restarts), [`clock`] and, where the source's
-//! `allow` grants it, [`system`].
+//! `allow` grants it, [`system`] and [`activity`].
 
 /// The bindings to `plugins/wit`, as they are generated. What stands beside them is easier to use.
 pub mod bindings {
@@ -78,6 +78,7 @@ pub use bindings::outstation::gpio::lines;
 pub use bindings::outstation::host::clock;
 pub use bindings::outstation::host::state;
 pub use bindings::outstation::modbus::client as modbus;
+pub use bindings::outstation::sys::activity;
 pub use bindings::outstation::sys::stats as system;
 pub use bindings::outstation::types::types::{PointClass, Severity, Value, ValueKind};
 pub use commands::{Command, Commands, Rejection};

@@ -33,6 +33,11 @@ pub fn of_mount(path: &str) -> &str {
     if path == "/" { "root" } else { path.trim_start_matches('/') }
 }
 
+/// The name of a unit: `ssh` for `ssh.service`.
+pub fn of_unit(name: &str) -> &str {
+    name.strip_suffix(".service").unwrap_or(name)
+}
+
 /// Letters, digits, `_` and `-` stay; whatever else stands there becomes one `-`. A dot would divide the point's name.
 fn safe(part: &str) -> String {
     let mut name = String::new();

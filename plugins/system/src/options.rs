@@ -4,12 +4,18 @@ use outstation_sdk::Problems;
 use outstation_sdk::config::{Value, suggestion};
 
 /// The first part of every point's name.
-const GROUPS: [&str; 8] = ["cpu", "load", "memory", "swap", "disk", "net", "temperature", "uptime"];
+const GROUPS: [&str; 10] = ["cpu", "load", "memory", "swap", "disk", "io", "net", "temperature", "uptime", "agent"];
+/// Names of processes, and of services: what the host answers at once.
+const NAMES_MAX: usize = 64;
 
 /// Which points are wanted.
 pub struct Options {
     groups: Vec<String>,
     exclude: Vec<String>,
+    /// Names of processes that are wanted.
+    pub processes: Vec<String>,
+    /// Names of units of systemd that are wanted.
+    pub services: Vec<String>,
 }
 
 impl Options {
@@ -20,7 +26,12 @@ impl Options {
             Some(elements.iter().filter_map(Value::as_str).map(str::to_owned).collect())
         };
         let all = || GROUPS.iter().map(|&group| group.to_owned()).collect();
-        Self { groups: texts("groups").unwrap_or_else(all), exclude: texts("exclude").unwrap_or_default() }
+        Self {
+            groups: texts("groups").unwrap_or_else(all),
+            exclude: texts("exclude").unwrap_or_default(),
+            processes: texts("processes").unwrap_or_default(),
+            services: texts("services").unwrap_or_default(),
+        }
     }
 
     /// Whether this group is wanted.
@@ -36,15 +47,25 @@ impl Options {
 
 /// What is wrong with the table.
 pub fn check(config: &Value, problems: &mut Problems) {
-    problems.unknown_keys("", config, &["groups", "exclude"]);
-    for key in ["groups", "exclude"] {
+    let examples = [
+        ("groups", "[\"cpu\", \"memory\"]"),
+        ("exclude", "[\"net.veth*\"]"),
+        ("processes", "[\"mosquitto\"]"),
+        ("services", "[\"ssh\", \"chrony\"]"),
+    ];
+    problems.unknown_keys("", config, &examples.map(|(key, _)| key));
+    for (key, example) in examples {
         let Some(value) = config.get(key) else { continue };
         let Some(elements) = value.as_array() else {
-            let example = if key == "groups" { "[\"cpu\", \"memory\"]" } else { "[\"net.veth*\"]" };
             let message = format!("`{key}` is an array of strings, not {}", value.kind());
             problems.add_with_hint(&format!("/{key}"), message, format!("write {key} = {example}"));
             continue;
         };
+        let names = matches!(key, "processes" | "services");
+        if names && elements.len() > NAMES_MAX {
+            let message = format!("{} names; at most {NAMES_MAX}", elements.len());
+            problems.add_with_hint(&format!("/{key}"), message, "make a second source of them");
+        }
         for (index, element) in elements.iter().enumerate() {
             let path = format!("/{key}/{index}");
             match element.as_str() {
@@ -52,10 +73,24 @@ pub fn check(config: &Value, problems: &mut Problems) {
                 Some(group) if key == "groups" && !GROUPS.contains(&group) => {
                     problems.add_with_hint(&path, format!("there is no group `{group}`"), suggestion(group, &GROUPS));
                 }
+                Some("") if names => problems.add(&path, "a name can't be empty"),
+                Some(name) if key == "services" && !is_unit_name(name) => {
+                    problems.add_with_hint(
+                        &path,
+                        format!("`{name}` is no name of a unit"),
+                        "as `systemctl status NAME` takes it",
+                    );
+                }
                 Some(_) => {}
             }
         }
     }
+}
+
+/// What systemd.unit(5) allows, and what is no option.
+fn is_unit_name(name: &str) -> bool {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter);
+    !name.starts_with('-') && name.chars().all(allowed)
 }
 
 /// `*` stands for any text, none included.

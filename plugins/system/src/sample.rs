@@ -1,11 +1,13 @@
 //! One look at the machine: every point with its value, in a fixed order.
 
-use outstation_sdk::{PointId, Setup, system};
+use outstation_sdk::{PointId, Setup, activity, clock, system};
 
 use crate::names::{self, Names};
 use crate::options::Options;
+use crate::rates::{Rate, Rates};
 
 const BYTES: &str = "By";
+const BYTES_A_SECOND: &str = "By/s";
 
 /// A point and what it is now.
 pub struct Item {
@@ -14,34 +16,49 @@ pub struct Item {
     title: String,
     unit: &'static str,
     grows: bool,
+    /// A percentage that may exceed 100.
+    many: bool,
     /// Its value.
     pub measure: Measure,
 }
 
 /// A value.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Measure {
     /// Measured.
     Real(f64),
     /// Counted.
     Count(u64),
+    /// So or not.
+    Is(bool),
+    /// In a word.
+    Word(String),
+    /// What would be so or not: systemd does not know it.
+    NeitherIs,
+    /// What would be a word: systemd does not know it.
+    NoWord,
     /// There, and not measured yet. Only real ones.
     Unknown,
 }
 
 impl Item {
     fn gauge(id: impl Into<String>, title: impl Into<String>, unit: &'static str, measure: Measure) -> Self {
-        Self { id: id.into(), title: title.into(), unit, grows: false, measure }
+        Self { id: id.into(), title: title.into(), unit, grows: false, many: false, measure }
     }
 
     fn counter(id: impl Into<String>, title: impl Into<String>, unit: &'static str, count: u64) -> Self {
-        Self { id: id.into(), title: title.into(), unit, grows: true, measure: Measure::Count(count) }
+        Self { grows: true, ..Self::gauge(id, title, unit, Measure::Count(count)) }
+    }
+
+    /// Computing, in percent of one core.
+    fn load(id: impl Into<String>, title: impl Into<String>, measure: Measure) -> Self {
+        Self { many: true, ..Self::gauge(id, title, "%", measure) }
     }
 
     /// As a point.
     pub fn declare(&self, setup: &mut Setup) -> PointId {
         let mut point = setup.point(&self.id).title(&self.title).unit(self.unit);
-        if self.unit == "%" {
+        if self.unit == "%" && !self.many {
             point = point.range(0.0, 100.0);
         }
         if self.grows {
@@ -49,14 +66,25 @@ impl Item {
         }
         match self.measure {
             Measure::Count(_) => point.unsigned(),
+            Measure::Is(_) | Measure::NeitherIs => point.boolean(),
+            Measure::Word(_) | Measure::NoWord => point.text(),
             Measure::Real(_) | Measure::Unknown => point.real(),
         }
     }
 }
 
+/// A rate as a measure, `scale` for one.
+fn measure(rate: Rate, scale: f64) -> Measure {
+    match rate {
+        Rate::Known(rate) => Measure::Real(rounded(rate * scale)),
+        Rate::Unknown => Measure::Unknown,
+    }
+}
+
 /// Everything of the groups that are wanted.
-pub fn take(options: &Options, names: &mut Names) -> Vec<Item> {
+pub fn take(options: &Options, names: &mut Names, rates: &mut Rates) -> Vec<Item> {
     let mut items = Vec::new();
+    let now = clock::monotonic();
     if options.wants("cpu") {
         cpu(&mut items);
     }
@@ -70,7 +98,10 @@ pub fn take(options: &Options, names: &mut Names) -> Vec<Item> {
         disks(names, &mut items);
     }
     if options.wants("net") {
-        interfaces(names, &mut items);
+        interfaces(names, rates, now, &mut items);
+    }
+    if options.wants("io") {
+        io(names, rates, now, &mut items);
     }
     if options.wants("temperature") {
         temperatures(names, &mut items);
@@ -80,6 +111,16 @@ pub fn take(options: &Options, names: &mut Names) -> Vec<Item> {
     {
         items.push(Item::counter("uptime", "Time since the machine was started", "s", nanoseconds / 1_000_000_000));
     }
+    if options.wants("agent") {
+        agent(rates, now, &mut items);
+    }
+    if !options.processes.is_empty() {
+        processes(options, names, rates, now, &mut items);
+    }
+    if !options.services.is_empty() {
+        services(options, names, &mut items);
+    }
+    rates.sweep();
     items
 }
 
@@ -130,7 +171,7 @@ fn disks(names: &mut Names, items: &mut Vec<Item>) {
     }
 }
 
-fn interfaces(names: &mut Names, items: &mut Vec<Item>) {
+fn interfaces(names: &mut Names, rates: &mut Rates, now: u64, items: &mut Vec<Item>) {
     for interface in system::interfaces() {
         let name = names.of("net", &interface.name);
         let values = [
@@ -142,6 +183,105 @@ fn interfaces(names: &mut Names, items: &mut Vec<Item>) {
         for (what, words, unit, value) in values {
             let title = format!("{}, {words}", interface.name);
             items.push(Item::counter(format!("net.{name}.{what}"), title, unit, value));
+        }
+        for (what, words, count) in
+            [("rx_rate", "received", interface.rx_bytes), ("tx_rate", "sent", interface.tx_bytes)]
+        {
+            let id = format!("net.{name}.{what}");
+            if let Some(rate) = rates.of(&id, count, now) {
+                let title = format!("{}, {words} a second", interface.name);
+                items.push(Item::gauge(id, title, BYTES_A_SECOND, measure(rate, 1.0)));
+            }
+        }
+    }
+}
+
+/// Nanoseconds of computing, or of being busy, a second: as percent.
+const PERCENT: f64 = 1e-7;
+
+fn io(names: &mut Names, rates: &mut Rates, now: u64, items: &mut Vec<Item>) {
+    for disk in activity::disks() {
+        let name = names.of("io", &disk.name);
+        for (what, words, value) in
+            [("read_bytes", "read", disk.read_bytes), ("written_bytes", "written", disk.written_bytes)]
+        {
+            items.push(Item::counter(format!("io.{name}.{what}"), format!("{}, {words}", disk.name), BYTES, value));
+        }
+        for (what, words, unit, count, scale) in [
+            ("read_rate", "read a second", BYTES_A_SECOND, disk.read_bytes, 1.0),
+            ("write_rate", "written a second", BYTES_A_SECOND, disk.written_bytes, 1.0),
+            ("busy", "busy", "%", disk.busy, PERCENT),
+        ] {
+            let id = format!("io.{name}.{what}");
+            if let Some(rate) = rates.of(&id, count, now) {
+                let mut measure = measure(rate, scale);
+                if let (Measure::Real(percent), "%") = (&mut measure, unit) {
+                    // The kernel counts in ticks: a little more than all is all.
+                    *percent = percent.min(100.0);
+                }
+                items.push(Item::gauge(id, format!("{}, {words}", disk.name), unit, measure));
+            }
+        }
+    }
+}
+
+fn agent(rates: &mut Rates, now: u64, items: &mut Vec<Item>) {
+    let Some(own) = activity::own_figures() else { return };
+    for (what, title, unit, value) in [
+        ("memory", "The agent, resident memory", BYTES, own.memory),
+        ("threads", "The agent, threads", "1", own.threads),
+        ("descriptors", "The agent, open files and sockets", "1", own.descriptors),
+        ("buffer.messages", "The buffer, messages", "1", own.buffered),
+        ("buffer.bytes", "The buffer, on the disk", BYTES, own.buffer_bytes),
+    ] {
+        items.push(Item::gauge(format!("agent.{what}"), title, unit, Measure::Count(value)));
+    }
+    for (what, title, value) in [
+        ("accepted", "Messages accepted since the agent was started", own.accepted),
+        ("delivered", "Messages delivered since the agent was started", own.delivered),
+        ("dropped", "Messages dropped since the agent was started", own.dropped),
+    ] {
+        items.push(Item::counter(format!("agent.{what}"), title, "1", value));
+    }
+    if let Some(rate) = rates.of("agent.cpu", own.cpu, now) {
+        items.push(Item::load("agent.cpu", "The agent, computing (100: one core)", measure(rate, PERCENT)));
+    }
+}
+
+fn processes(options: &Options, names: &mut Names, rates: &mut Rates, now: u64, items: &mut Vec<Item>) {
+    for group in activity::process_groups(&options.processes) {
+        let name = names.of("process", &group.name);
+        let count = Measure::Count(u64::from(group.count));
+        items.push(Item::gauge(format!("process.{name}.count"), format!("{}, how many", group.name), "1", count));
+        let memory = Measure::Count(group.memory);
+        items.push(Item::gauge(
+            format!("process.{name}.memory"),
+            format!("{}, resident memory", group.name),
+            BYTES,
+            memory,
+        ));
+        let id = format!("process.{name}.cpu");
+        if let Some(rate) = rates.of(&id, group.cpu, now) {
+            let title = format!("{}, computing (100: one core)", group.name);
+            items.push(Item::load(id, title, measure(rate, PERCENT)));
+        }
+    }
+}
+
+fn services(options: &Options, names: &mut Names, items: &mut Vec<Item>) {
+    let known = activity::services(&options.services);
+    for wanted in &options.services {
+        let service = known.iter().find(|service| service.name == *wanted);
+        let name = names.of("service", names::of_unit(wanted));
+        let id = |what: &str| format!("service.{name}.{what}");
+        let title = |what: &str| format!("{wanted}, {what}");
+        let active = service.map_or(Measure::NeitherIs, |service| Measure::Is(service.active == "active"));
+        let state =
+            service.map_or(Measure::NoWord, |service| Measure::Word(format!("{}/{}", service.active, service.sub)));
+        items.push(Item::gauge(id("active"), title("active"), "", active));
+        items.push(Item::gauge(id("state"), title("state"), "", state));
+        if let Some(restarts) = service.and_then(|service| service.restarts) {
+            items.push(Item::counter(id("restarts"), title("restarts by systemd"), "1", restarts));
         }
     }
 }

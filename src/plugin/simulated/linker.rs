@@ -9,7 +9,7 @@ use wasmtime::{Result, StoreContextMut};
 use super::super::bindings::outstation::gpio::lines as gpio;
 use super::super::bindings::outstation::host;
 use super::super::bindings::outstation::modbus::client as modbus;
-use super::super::bindings::outstation::sys::stats;
+use super::super::bindings::outstation::sys::{activity, stats};
 use super::super::bindings::outstation::types::types;
 use super::super::guest::Guest;
 use super::Simulation;
@@ -54,6 +54,7 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()> {
     host::state::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     clock(linker)?;
     statistics(linker)?;
+    doings(linker)?;
     modbus_client(linker)?;
     gpio_lines(linker)
 }
@@ -130,6 +131,45 @@ fn statistics(linker: &mut Linker<Guest>) -> Result<()> {
         let granted = poll(&mut store).is_some();
         let uptime = with(&mut store, None, |there| Some(nanoseconds(there.machine.uptime())));
         Ok((uptime.filter(|_| granted),))
+    })
+}
+
+/// Its one disk, one process of each name that is asked for, no systemd, and an agent that delivers a message a poll.
+fn doings(linker: &mut Linker<Guest>) -> Result<()> {
+    fn poll(store: &mut Ctx<'_>) -> Option<u64> {
+        with(store, None, |there| {
+            there.grants.as_ref().is_none_or(|grants| grants.system).then(|| there.machine.poll())
+        })
+    }
+    const MS: u64 = 1_000_000;
+    let mut doings = linker.instance("outstation:sys/activity@0.1.0")?;
+    doings.func_wrap("disks", |mut store: Ctx<'_>, ()| {
+        let disk = |poll| activity::DiskIo {
+            name: "mmcblk0".into(),
+            read_bytes: 8_000_000 + 4096 * poll,
+            written_bytes: 2_000_000 + 8192 * poll,
+            busy: (1000 + 10 * poll) * MS,
+        };
+        Ok((poll(&mut store).map(disk).into_iter().collect::<Vec<_>>(),))
+    })?;
+    doings.func_wrap("process-groups", |mut store: Ctx<'_>, (names,): (Vec<String>,)| {
+        let poll = poll(&mut store);
+        let group = |(name, poll)| activity::ProcessGroup { name, count: 1, memory: 4 << 20, cpu: 20 * poll * MS };
+        Ok((names.into_iter().filter_map(|name| Some((name, poll?))).map(group).collect::<Vec<_>>(),))
+    })?;
+    doings.func_wrap("services", |_: Ctx<'_>, _: (Vec<String>,)| Ok((Vec::<activity::Service>::new(),)))?;
+    doings.func_wrap("own-figures", |mut store: Ctx<'_>, ()| {
+        Ok((poll(&mut store).map(|poll| activity::Itself {
+            memory: 20 << 20,
+            cpu: 5 * poll * MS,
+            threads: 4,
+            descriptors: 20,
+            buffered: 0,
+            buffer_bytes: 1 << 20,
+            accepted: poll,
+            delivered: poll,
+            dropped: 0,
+        }),))
     })
 }
 

@@ -90,6 +90,36 @@ async fn a_wrong_configuration_is_refused_with_hints() {
     assert!(matches!(start, Some(Failure::Config(_))), "{start:?}");
 }
 
+/// Rates take two looks; what is asked for by name is there, or bad.
+#[tokio::test]
+async fn rates_processes_services_and_the_agent_itself() {
+    let config = r#"{"groups": ["io", "net", "agent"], "processes": ["no-such"], "services": ["no-such-unit"]}"#;
+    let mut instance = Instance::start(&plugin().await, &granted(config)).await.expect("it starts");
+    let mut looks = Vec::new();
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let outcome = instance.run(Trigger::Start, NOW).await.expect("readings");
+        let points = instance.about().points.clone();
+        let named = outcome.readings.into_iter().map(|reading| (points[reading.point as usize].id.clone(), reading));
+        looks.push(named.collect::<BTreeMap<_, _>>());
+    }
+    let (first, second) = (&looks[0], &looks[1]);
+    assert!(second["agent.cpu"].value.is_some(), "{second:?}");
+    for name in ["agent.memory", "agent.descriptors", "process.no-such.count"] {
+        assert!(first[name].value.is_some() && second[name].value.is_some(), "{name}: {first:?}");
+    }
+    assert_eq!(second["process.no-such.count"].value, Some(Value::Unsigned(0)));
+    assert!(
+        second["service.no-such-unit.active"].value.is_none() && second["service.no-such-unit.state"].value.is_none()
+    );
+    for (count, rate) in [("rx_bytes", "rx_rate"), ("read_bytes", "read_rate"), ("written_bytes", "write_rate")] {
+        for name in second.keys().filter_map(|name| name.strip_suffix(count)) {
+            let rate = &second[&format!("{name}{rate}")];
+            assert!(matches!(rate.value, Some(Value::Real(value)) if value >= 0.0), "{name}: {rate:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn it_needs_its_grant() {
     let mut spec = granted("{}");
