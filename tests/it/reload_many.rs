@@ -75,6 +75,12 @@ async fn f39_what_stays_misses_nothing_through_many_reloads() {
     assert!(last.1 <= settled.1 + 3, "descriptors grow: {settled:?} -> {last:?}");
     assert!(last.0 <= settled.0 + settled.0 / 4 + 4096, "memory grows: {settled:?} -> {last:?} KiB");
     let status = site.status().await;
+    // A machine with much else to do misses slots of 50 ms by itself: said, not judged.
+    eprintln!(
+        "slots of 50 ms: {} polled, {} missed",
+        source(&status, "fast")["polls"],
+        source(&status, "fast")["missed"]
+    );
     assert_eq!(source(&status, "slow")["missed"], 0, "{status}");
     for name in ["fast", "slow"] {
         assert_eq!(source(&status, name)["restarts"], 0, "{status}");
