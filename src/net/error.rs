@@ -376,17 +376,18 @@ impl LinkError {
     /// Whether the other side ended the connection of its own will. Behind TLS only its own word for it counts, since
     /// anybody on the way can end the TCP connection below.
     pub fn is_by_peer(&self, has_tls: bool) -> bool {
+        matches!(self, Self::Closed) || (self.is_cut() && !has_tls)
+    }
+
+    /// Whether the TCP connection was ended, by whomever, without words of TLS or WebSocket.
+    pub fn is_cut(&self) -> bool {
         match self {
-            Self::Closed => true,
-            Self::Cut => !has_tls,
-            Self::Io(error) => {
-                let is_reset = matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
-                );
-                is_reset && !has_tls
-            }
-            Self::Protocol(_) | Self::Silent(_) => false,
+            Self::Cut => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+            ),
+            Self::Closed | Self::Protocol(_) | Self::Silent(_) => false,
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::harness::{
-    Agent, Broker, Checker, Gate, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, pass, random, wait_until,
+    Agent, Broker, Checker, Commander, Extras, Gate, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, pass,
+    random, wait_until,
 };
 
 /// How often the agent is killed.
@@ -209,7 +210,6 @@ async fn exactly_once_is_exactly_once() {
     let rest = format!("qos = 2\n{fast}[buffer]\nsync = \"always\"\n");
     let site = Site::new(&config(&gate.url(), &rest), &["steady"]);
     for round in 1..=9 {
-        // A cut between CONNECT and CONNACK is another matter: there the agent can not know whose session it is.
         let connections = site.log.count(&["connected to"]);
         let agent = site.start();
         for cut in 1..=round % 3 {
@@ -231,26 +231,78 @@ async fn exactly_once_is_exactly_once() {
     assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
 }
 
+/// R7: the moment in which the agent can not know whose session it is. CONNECT has arrived and CONNACK is lost, with
+/// QoS 2 exchanges open, again and again, also with kill -9 in that moment: nothing is missing and nothing comes twice.
+#[tokio::test]
+async fn exactly_once_although_connack_is_lost() {
+    const ROUNDS: usize = 6;
+    let (broker, checker, mut gate) = behind_a_slow_gate().await;
+    let site = Site::new(&doubtful(&gate), &["steady"]);
+    let mut agent = site.start();
+    for round in 1..=ROUNDS {
+        let so_far = checker.count(STEADY_TOPIC);
+        checker.wait_count(STEADY_TOPIC, so_far + 5, SOON).await;
+        lose_connack(&broker, &mut gate).await;
+        if round % 2 == 0 {
+            agent.kill().await;
+            agent = site.start();
+        }
+        gate.open().await;
+    }
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    let (seen, stood) = (broker.connects("press-7", &[]), site.log.count(&["connected to"]));
+    assert!(seen > stood + ROUNDS / 2, "{seen} CONNECTs arrived, and {stood} were answered: too few answers were lost");
+    assert!(site.log.count(&["the session is ours"]) > 0, "there was doubt");
+    checker.assert_kept();
+    assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
+}
+
+/// The same, and the answer to the question whose session it is gets lost as well, six times in a row, with kill -9
+/// behind every second of them.
+#[tokio::test]
+async fn exactly_once_although_the_answers_in_doubt_are_lost() {
+    const LOST: usize = 6;
+    let (broker, checker, mut gate) = behind_a_slow_gate().await;
+    let site = Site::new(&doubtful(&gate), &["steady"]);
+    let mut agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 20, SOON).await;
+    lose_connack(&broker, &mut gate).await;
+    let asked = || broker.log.count(&["Received UNSUBSCRIBE from press-7"]);
+    for lost in 1..=LOST {
+        let (asked_before, said_before) = (asked(), broker.log.count(&["Received PUBLISH from press-7"]));
+        gate.open().await;
+        let said = || broker.log.count(&["Received PUBLISH from press-7"]);
+        wait_until("it asks, or has no doubt", SOON, || asked() > asked_before || said() > said_before).await;
+        gate.shut().await;
+        if lost % 2 == 0 {
+            agent.kill().await;
+            agent = site.start();
+        }
+    }
+    gate.open().await;
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    assert!(asked() > LOST / 2, "{} questions arrived", asked());
+    assert!(site.log.count(&["the session is ours"]) > site.log.count(&["by mark 0"]), "an answer was lost");
+    assert_eq!(site.log.count(&["started anew"]), 0);
+    checker.assert_kept();
+    assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
+}
+
 /// The same where the doubt is right: the broker has forgotten everything, CONNECT begins a new session, nobody hears of
 /// it, and the next CONNACK calls that one present. It is given up, and nothing is missing.
 #[tokio::test]
 async fn another_session_that_is_called_present_is_given_up() {
-    let mut broker = Broker::start().await;
-    let checker = Checker::start(broker.address()).await;
-    let mut gate = Gate::before(&broker);
-    gate.latency = Duration::from_millis(150);
-    gate.open().await;
+    let (mut broker, checker, mut gate) = behind_a_slow_gate().await;
     let site = Site::new(&doubtful(&gate), &["steady"]);
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, 20, SOON).await;
-    gate.shut().await;
-    let subscribed = checker.subscribed();
-    broker.down().await;
-    broker.wipe();
-    broker.up().await;
-    checker.subscribed_again(subscribed).await;
-    gate.open().await;
-    lose_connack(&broker, &mut gate).await;
+    begin_another_in_silence(&mut broker, &checker, &mut gate).await;
     gate.open().await;
     agent.says(&["begun another session without saying so"]).await;
     let so_far = checker.count(STEADY_TOPIC);
@@ -258,6 +310,53 @@ async fn another_session_that_is_called_present_is_given_up() {
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();
+}
+
+/// At QoS 1 another session that is called present is taken as it is: it lacks what was subscribed to in the old one, and
+/// gets it. F-17
+#[tokio::test]
+async fn a_session_that_is_called_present_gets_its_subscriptions() {
+    let (mut broker, checker, mut gate) = behind_a_slow_gate().await;
+    let valve = "[source.valve]\nplugin = \"valve\"\nevery = \"100ms\"\n";
+    let site = Site::new(&config(&gate.url(), &format!("{STEADY}{valve}")), &["steady", "valve"]);
+    let agent = site.start();
+    agent.says(&["commands are taken on"]).await;
+    begin_another_in_silence(&mut broker, &checker, &mut gate).await;
+    let commander = Commander::start(broker.address(), &["outstation/press-7/reply/#"]).await;
+    let before = site.log.len();
+    gate.open().await;
+    wait_until("it is called present", SOON, || site.log.line_with(before, &["session resumed"]).is_some()).await;
+    wait_until("it listens", SOON, || site.log.line_with(before, &["commands are taken on"]).is_some()).await;
+    let topic = "outstation/press-7/command/valve";
+    let command = r#"{"id":"c-1","name":"echo","args":[1]}"#;
+    commander.send(topic, command, Extras { expiry_s: Some(60), ..Extras::default() }).await;
+    let (answer, _) = commander.answer("outstation/press-7/reply/valve", "c-1").await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+}
+
+/// A broker behind an open gate on which every byte takes its time, and who checks.
+async fn behind_a_slow_gate() -> (Broker, Checker, Gate) {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    gate.latency = Duration::from_millis(150);
+    gate.open().await;
+    (broker, checker, gate)
+}
+
+/// The broker forgets everything; the next CONNECT begins another session, and its CONNACK does not arrive.
+async fn begin_another_in_silence(broker: &mut Broker, checker: &Checker, gate: &mut Gate) {
+    gate.shut().await;
+    let subscribed = checker.subscribed();
+    broker.down().await;
+    broker.wipe();
+    broker.up().await;
+    checker.subscribed_again(subscribed).await;
+    gate.open().await;
+    lose_connack(broker, gate).await;
 }
 
 /// QoS 2 in a hurry, with a log that shows what becomes of doubt.

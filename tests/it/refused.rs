@@ -1,8 +1,11 @@
 //! What a broker does not take becomes a gap, and the rest goes on.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::harness::checker::Seen;
+use crate::harness::net::free_localhost_port;
+use crate::harness::tls::Authority;
 use crate::harness::{
     Broker, Checker, GAPS_TOPIC, Gate, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until,
 };
@@ -72,25 +75,28 @@ async fn gaps_that_are_not_allowed() {
     checker.look(|seen| assert!(seen.ledger.faults().is_empty(), "{:#?}", seen.ledger.faults()));
 }
 
-/// F-27: a message that is larger than the broker says that it takes.
+/// F-27: a message that is larger than the broker says that it takes, and one that is larger than it takes without having
+/// said so.
 #[tokio::test]
 async fn a_message_that_is_too_large() {
-    let mut broker = Broker::with("max_packet_size 2000");
-    broker.up().await;
-    let checker = Checker::start(broker.address()).await;
-    let rest = format!("{STEADY}\n[source.wide]\nplugin = \"wide\"\nevery = \"1s\"\n");
-    let site = Site::new(&config(&broker.url(), &rest), &["steady", "wide"]);
-    let agent = site.start();
-    wait_until("gaps name it", SOON, || checker.count(GAPS_TOPIC) >= 2).await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
-    for message in checker.of(GAPS_TOPIC) {
-        let gap = &message.json["gap"];
-        assert_eq!(gap["reason"], "too-large", "{gap}");
-        assert_eq!(gap["sources"]["wide"], gap["messages"], "{gap}");
+    for limit in ["max_packet_size 2000", "message_size_limit 2000"] {
+        let mut broker = Broker::with(limit);
+        broker.up().await;
+        let checker = Checker::start(broker.address()).await;
+        let rest = format!("{STEADY}\n[source.wide]\nplugin = \"wide\"\nevery = \"1s\"\n");
+        let site = Site::new(&config(&broker.url(), &rest), &["steady", "wide"]);
+        let agent = site.start();
+        wait_until("gaps name it", SOON, || checker.count(GAPS_TOPIC) >= 2).await;
+        let so_far = checker.count(STEADY_TOPIC);
+        checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+        agent.stop().await;
+        checker.wait_state(STATUS_TOPIC, "stopped").await;
+        checker.assert_kept();
+        for message in checker.of(GAPS_TOPIC) {
+            let gap = &message.json["gap"];
+            assert_eq!(gap["reason"], "too-large", "{limit}: {gap}");
+            assert_eq!(gap["sources"]["wide"], gap["messages"], "{limit}: {gap}");
+        }
     }
 }
 
@@ -128,6 +134,38 @@ async fn a_message_on_which_the_broker_closes() {
             assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
         }
     }
+}
+
+/// F-28: the same over TLS, where the broker's farewell does not arrive, so that anybody may have cut the line: it is found
+/// all the same, by connections that stand and answer until this message goes out.
+#[tokio::test]
+async fn a_message_on_which_a_line_of_tls_is_cut() {
+    let authority = Authority::new("Works CA");
+    let (inside, outside) = (free_localhost_port(), free_localhost_port());
+    let mut broker = Broker::with_tls(&authority.sign(&["localhost"]), inside, "max_packet_size 2000");
+    broker.up().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::new((Ipv4Addr::LOCALHOST, outside).into(), (Ipv4Addr::LOCALHOST, inside).into());
+    gate.latency = Duration::from_millis(20);
+    gate.loses_farewells = true;
+    gate.open().await;
+    let keys = "version = \"3.1.1\"\nca_file = \"ca.pem\"\nkeep_alive = \"9s\"\n";
+    let wide = "[source.wide]\nplugin = \"wide\"\nevery = \"1h\"\n";
+    let rest = format!("{keys}{}\n{wide}", STEADY.replace("100ms", "1s"));
+    let site = Site::new(&config(&format!("mqtts://localhost:{outside}"), &rest), &["steady", "wide"]);
+    site.write("ca.pem", &authority.certificate);
+    let agent = site.start();
+    agent.says(&["the connection was cut"]).await;
+    // Ten connections, each of which stands for three seconds first.
+    wait_until("a gap names it", SOON * 5, || checker.count(GAPS_TOPIC) >= 1).await;
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    let gap = &checker.of(GAPS_TOPIC)[0].json["gap"];
+    assert_eq!((&gap["reason"], &gap["sources"]["wide"]), (&"rejected".into(), &gap["messages"]), "{gap}");
+    assert!(site.log.count(&["the connection was cut"]) > 10);
 }
 
 /// F-28, the other side of it: a broker that is away, and a line that is cut again and again at the worst moment, cost no

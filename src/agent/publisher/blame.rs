@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
-use super::culprit::{Ending, Exchange};
+use super::culprit::{By, Ending, Exchange, proof};
+use super::give::Gave;
 use super::link::Link;
 use super::window::packet_id;
 use super::{End, Publisher};
 use crate::agent::log::{Ended, SessionStep};
-use crate::mqtt::Reason;
+use crate::mqtt::{PacketId, Reason};
 use crate::os::clock;
 use crate::spool::GapReason;
 
@@ -22,10 +23,27 @@ pub(super) struct Trial {
     pub(super) resembles: bool,
 }
 
+/// What shows that a connection works just before a message goes out alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Control {
+    #[default]
+    None,
+    /// An UNSUBSCRIBE of what nobody subscribed to.
+    Asked(PacketId),
+    Answered,
+}
+
+impl Link {
+    /// At that time it had stood for long enough, and had answered.
+    fn is_proved(&self, keep_alive: Duration, at: Duration) -> bool {
+        self.control == Control::Answered && at >= self.since + proof(keep_alive)
+    }
+}
+
 /// What a DISCONNECT says about a message, if it is about one.
-pub(super) fn blames(reason: Reason) -> Option<GapReason> {
+pub(super) fn blames(reason: Reason) -> By {
     match reason {
-        Reason::PACKET_TOO_LARGE => Some(GapReason::TooLarge),
+        Reason::PACKET_TOO_LARGE => By::Broker(GapReason::TooLarge),
         Reason::UNSPECIFIED_ERROR
         | Reason::MALFORMED_PACKET
         | Reason::PROTOCOL_ERROR
@@ -34,8 +52,8 @@ pub(super) fn blames(reason: Reason) -> Option<GapReason> {
         | Reason::TOPIC_NAME_INVALID
         | Reason::PAYLOAD_FORMAT_INVALID
         | Reason::RETAIN_NOT_SUPPORTED
-        | Reason::QOS_NOT_SUPPORTED => Some(GapReason::Rejected),
-        _ => None,
+        | Reason::QOS_NOT_SUPPORTED => By::Broker(GapReason::Rejected),
+        _ => By::Link,
     }
 }
 
@@ -43,6 +61,31 @@ impl Publisher {
     /// Nothing is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         self.window.in_flight() == 0 && self.side.in_flight() == 0
+    }
+
+    /// Where cuts are looked into, a message waits until the connection has proved that it works. Gives what is in the way.
+    pub(super) fn prove(&mut self, link: &mut Link, now: Duration) -> Option<Gave> {
+        let from = link.since + proof(self.setup.mqtt.keep_alive);
+        if !self.culprit.wants_proof() || link.control == Control::Answered {
+            return None;
+        }
+        if now < from {
+            return Some(Gave::Wait(from.saturating_sub(now)));
+        }
+        if link.control == Control::None {
+            let filter = self.never_subscribed();
+            link.control = self.session.unsubscribe(now, &[&filter]).map_or(Control::None, Control::Asked);
+        }
+        Some(Gave::All)
+    }
+
+    /// UNSUBACK: whether it is the answer to that.
+    pub(super) fn has_proved(&self, link: &mut Link, id: PacketId) -> bool {
+        let is_it = link.control == Control::Asked(id);
+        if is_it {
+            link.control = Control::Answered;
+        }
+        is_it
     }
 
     /// The broker has taken it.
@@ -57,24 +100,21 @@ impl Publisher {
 
     /// A connection that stood has ended: gives up the message that made the broker end it, once it is known.
     pub(super) async fn blame(&mut self, link: &mut Link, end: &End) -> Result<(), Ended> {
-        let End::Lost { blames, .. } = end else { return Ok(()) };
+        let End::Lost { by, .. } = *end else { return Ok(()) };
         let span = self.window.span();
         let first_notice = self.side.first_sent().map(|topic| Exchange::Notice(topic.to_owned()));
         let ending = Ending {
-            by_peer: blames.is_some(),
+            by,
+            proved: link.is_proved(self.setup.mqtt.keep_alive, link.given_at),
             first: span.map(|(first, _)| Exchange::Message(first)).or(first_notice),
             last: span.map(|(_, last)| last),
             alone: self.window.in_flight() + self.side.in_flight() == 1 && !link.sent_plain,
             written: self.session.transmit().is_empty(),
             after: clock::now().saturating_sub(link.given_at),
         };
-        let patience = match self.setup.mqtt.keep_alive / 2 {
-            Duration::ZERO => Duration::MAX,
-            patience => patience,
-        };
         let resembles = link.trial.as_ref().is_some_and(|trial| trial.resembles);
         let was_narrow = self.culprit.is_narrow();
-        let blamed = self.culprit.ended(&ending, patience, resembles);
+        let blamed = self.culprit.ended(&ending, self.setup.mqtt.keep_alive, resembles);
         self.soon = self.culprit.is_on_trial() || blamed.is_some();
         if self.culprit.is_narrow() && !was_narrow {
             info!(
@@ -94,7 +134,10 @@ impl Publisher {
                 self.side.give_up(&topic);
                 Ok(())
             }
-            Some(Exchange::Message(number)) => self.give_up(link, number, blames.unwrap_or(GapReason::Rejected)).await,
+            Some(Exchange::Message(number)) => {
+                let reason = if let By::Broker(reason) = by { reason } else { GapReason::Rejected };
+                self.give_up(link, number, reason).await
+            }
         }
     }
 

@@ -13,6 +13,8 @@ use crate::net::{ConnectError, Step};
 
 /// So many closed connections without CONNACK are taken for "I don't know 5".
 const CLOSED_MAX: u8 = 3;
+/// The same for one that has spoken 5 before.
+const CLOSED_THOUGH_KNOWN_MAX: u8 = 30;
 /// So many brokers in a row are followed to.
 const REDIRECTS_MAX: u8 = 3;
 
@@ -20,6 +22,8 @@ struct Broker {
     url: BrokerUrl,
     version: Version,
     closed: u8,
+    /// It has spoken 5.
+    speaks_5: bool,
 }
 
 /// See the head of this file.
@@ -41,7 +45,8 @@ impl Brokers {
             MqttVersion::V311 => Version::V311,
             MqttVersion::Auto | MqttVersion::V5 => Version::V5,
         };
-        let list = mqtt.urls.iter().map(|url| Broker { url: url.clone(), version, closed: 0 }).collect();
+        let list =
+            mqtt.urls.iter().map(|url| Broker { url: url.clone(), version, closed: 0, speaks_5: false }).collect();
         Self {
             list,
             current: 0,
@@ -59,10 +64,16 @@ impl Brokers {
         Some((self.redirect.as_ref().unwrap_or(&broker.url).clone(), broker.version))
     }
 
+    /// It has spoken 5 in an earlier process.
+    pub(super) fn speaks_5(&mut self, url: &BrokerUrl) {
+        self.list.iter_mut().filter(|broker| broker.url == *url).for_each(|broker| broker.speaks_5 = true);
+    }
+
     /// The attempt succeeded; after this connection the preferred one is tried first again.
     pub(super) fn connected(&mut self) {
         if let Some(broker) = self.list.get_mut(self.current) {
             broker.closed = 0;
+            broker.speaks_5 = broker.version == Version::V5;
         }
         self.connected = self.redirect.take().is_none().then_some(self.current);
         self.current = 0;
@@ -86,7 +97,8 @@ impl Brokers {
         if matches!(error, ConnectError::Closed { step: Step::Connack, .. }) {
             broker.closed = broker.closed.saturating_add(1);
         }
-        if self.auto && broker.version == Version::V5 && (error.is_version_refused() || broker.closed >= CLOSED_MAX) {
+        let closed_max = if broker.speaks_5 { CLOSED_THOUGH_KNOWN_MAX } else { CLOSED_MAX };
+        if self.auto && broker.version == Version::V5 && (error.is_version_refused() || broker.closed >= closed_max) {
             broker.version = Version::V311;
             return true;
         }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
+use super::culprit::By;
 use super::{End, Publisher, side::Notice};
 use crate::agent::commands::{Answer, Arrived, Commands, Takers, Word};
 use crate::config::Template;
@@ -229,7 +230,7 @@ impl Publisher {
             // There is no room. It is not acknowledged and comes again; what comes behind it would wait for it here.
             Some(_) if self.intake.source_of(message.topic()).is_some() => {
                 let why = "more commands come at once than can be taken";
-                return Err(End::Lost { failure: Failure::Protocol, why: why.into(), blames: None });
+                return Err(End::Lost { failure: Failure::Protocol, why: why.into(), by: By::Link });
             }
             Some(id) => {
                 debug!("a message to {} was not asked for", message.topic());

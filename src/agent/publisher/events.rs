@@ -31,14 +31,11 @@ impl Publisher {
             match event {
                 Event::Subscribed { id, reasons, .. } | Event::Unsubscribed { id, reasons, .. }
                     if self.commands_subscribed(id, &reasons).await => {}
-                Event::Subscribed { id, reasons, .. } => self.marked(id, &reasons).await,
+                Event::Unsubscribed { id, .. } if self.has_proved(link, id) => {}
+                Event::Subscribed { id, reasons, .. } => self.planted(id, &reasons),
                 Event::Unsubscribed { id, reasons, .. } => match self.answered(clock::now(), id, &reasons).await? {
                     Some(Verdict::Ours(held)) => waiting.extend(held),
-                    Some(Verdict::Another) => {
-                        return Ok(Some(
-                            self.distrust("the broker has begun another session without saying so".into()),
-                        ));
-                    }
+                    Some(Verdict::Another(why)) => return Ok(Some(self.distrust(why.into()))),
                     None => {}
                 },
                 event => {
@@ -78,7 +75,7 @@ impl Publisher {
                 if matches!(reason, Reason::USE_ANOTHER_SERVER | Reason::SERVER_MOVED) {
                     return Err(End::Redirected { failure: Failure::Disconnected(reason), why, server_reference });
                 }
-                return Err(End::Lost { failure: Failure::Disconnected(reason), why, blames: blames(reason) });
+                return Err(End::Lost { failure: Failure::Disconnected(reason), why, by: blames(reason) });
             }
             Event::Message(message) => self.message(message)?,
             other => debug!("{other:?}"),
@@ -127,7 +124,8 @@ impl Publisher {
             link.rewind = true;
         } else {
             error!("the broker refuses message {number} for good, {reason}{}", words());
-            link.rewind |= self.refuse(&origin, GapReason::Rejected);
+            let is_size = reason == Reason::PACKET_TOO_LARGE;
+            link.rewind |= self.refuse(&origin, if is_size { GapReason::TooLarge } else { GapReason::Rejected });
         }
     }
 

@@ -35,11 +35,19 @@ impl Publisher {
                 link.trial = None;
             }
             let waits = (self.culprit.is_narrow() || link.trial.is_some()) && !self.is_quiet();
-            match self.session.want() {
+            let want = self.session.want();
+            if want == Want::Nothing || self.doubt.is_asking() || waits {
+                return Ok(Gave::All);
+            }
+            // A trial begins with what shows that link and broker work.
+            if self.culprit.is_narrow() && self.notice(link, now) {
+                continue;
+            }
+            if let Some(gave) = self.prove(link, now) {
+                return Ok(gave);
+            }
+            match want {
                 Want::Nothing => return Ok(Gave::All),
-                _ if self.doubt.is_asking() || waits => return Ok(Gave::All),
-                // A trial begins with what shows that link and broker work.
-                _ if self.culprit.is_narrow() && self.notice(link, now) => {}
                 Want::Resend(id) => {
                     if !self.resend(link, now, news, id)? {
                         return Ok(Gave::All);
@@ -168,6 +176,9 @@ impl Publisher {
         }
         let limits = self.session.limits();
         let (qos, retain) = (item.qos.min(limits.maximum_qos), item.retain && limits.retain_available);
+        if qos == QoS::ExactlyOnce && self.doubt.is_planting() {
+            return Some(Gave::All);
+        }
         match publish(&mut self.session, now, item, qos, retain) {
             Ok(()) => {
                 link.given_at = now;

@@ -7,19 +7,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::backlog::GapRoute;
-use super::blame::Trial;
+use super::blame::{Control, Trial};
 use super::commands::next_word;
+use super::culprit::By;
 use super::give::Gave;
 use super::leave::Leave;
 use super::window::{Item, Origin, packet_id};
-use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, Stop, stopped};
+use super::{DRAIN_MAX, End, FAREWELL_MAX, Publisher, SESSION_OWNER, SPEAKS_5, Stop, stopped};
 use crate::agent::commands::Word;
 use crate::agent::log::{Chunk, Ended, SessionStep, Step};
 use crate::config::{BrokerUrl, Template};
 use crate::encode::Identity;
 use crate::mqtt::reconnect::Failure;
 use crate::mqtt::session::Connected;
-use crate::mqtt::{PacketId, Reason};
+use crate::mqtt::{PacketId, Reason, Version};
 use crate::net::{Connection, Fingerprint};
 use crate::os::clock;
 use crate::spool::{Body, Entry, GapReason};
@@ -48,6 +49,10 @@ pub(super) struct Link {
     words: mpsc::Receiver<Word>,
     /// What was given last, while one message at a time is (F-28).
     pub(super) trial: Option<Trial>,
+    /// When it began to stand.
+    pub(super) since: Duration,
+    /// What shows that it works (F-28).
+    pub(super) control: Control,
     /// When a message was given last.
     pub(super) given_at: Duration,
     /// A message of QoS 0 went out since the last acknowledgement.
@@ -76,8 +81,8 @@ impl Publisher {
     ) -> Result<End, Ended> {
         self.begin(connected.session_present, url).await?;
         if !connected.session_present {
-            self.session_is_new(clock::now()).await;
-        } else if self.doubt.is_doubtful && !self.ask(clock::now()) {
+            self.session_is_new(clock::now());
+        } else if !self.session_is_present(clock::now()) {
             return Ok(self.distrust("the session may be another one than ours, and can't be told apart".into()));
         }
         let note = if connected.session_present { "session resumed" } else { "new session" };
@@ -99,6 +104,8 @@ impl Publisher {
             flushed_for: 0,
             words: self.intake.connected(connected.session_present).await,
             trial: None,
+            since: clock::now(),
+            control: Control::None,
             given_at: clock::now(),
             sent_plain: false,
             leave: Leave::new(),
@@ -127,7 +134,12 @@ impl Publisher {
         let owner = self.owner_of_session(url);
         if self.owner.as_ref() != Some(&owner) {
             self.keep(SESSION_OWNER, owner.clone().into_bytes()).await;
-            self.owner = Some(owner);
+            self.owner = Some(owner.clone());
+        }
+        let speaks_5 = (self.session.version() == Version::V5).then_some(owner);
+        if self.speaks_5 != speaks_5 {
+            self.keep(SPEAKS_5, speaks_5.clone().unwrap_or_default().into_bytes()).await;
+            self.speaks_5 = speaks_5;
         }
         let step = match (session_present, self.doubt.is_doubtful) {
             (false, _) => SessionStep::New,
@@ -200,8 +212,12 @@ impl Publisher {
         Ok(match lost {
             None => Next::Go,
             Some(error) => {
-                let blames = error.is_by_peer(link.connection.peer().tls.is_some()).then_some(GapReason::Rejected);
-                Next::End(End::Lost { failure: Failure::Network, why: error.to_string(), blames })
+                let by = match error.is_by_peer(link.connection.peer().tls.is_some()) {
+                    true => By::Broker(GapReason::Rejected),
+                    false if error.is_cut() => By::Somebody,
+                    false => By::Link,
+                };
+                Next::End(End::Lost { failure: Failure::Network, why: error.to_string(), by })
             }
         })
     }
@@ -262,7 +278,7 @@ impl Publisher {
     pub(super) fn distrust(&mut self, why: String) -> End {
         warn!("{why}; the session is started anew");
         self.distrusted = true;
-        End::Lost { failure: Failure::Protocol, why, blames: None }
+        End::Lost { failure: Failure::Protocol, why, by: By::Link }
     }
 
     /// What a read brought waits to be sent.

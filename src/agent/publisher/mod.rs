@@ -44,14 +44,13 @@ use crate::mqtt::{Options, QoS, Reason, Session, Version};
 use crate::net::{ConnectError, Connection, Dialer, Fingerprint, Step, Target};
 use crate::os::clock;
 use crate::reading::Timestamp;
-use crate::spool::GapReason;
 use crate::status::{self, LinkState};
 
 pub(in crate::agent) use backlog::{GapRoute, Routes};
 
 use brokers::Brokers;
 use commands::Intake;
-use culprit::Culprit;
+use culprit::{By, Culprit};
 use doubt::Doubt;
 use quirks::Quirks;
 use side::Side;
@@ -77,8 +76,8 @@ const OWNER_OF_VALUES: &str = "publisher";
 const METAS: &str = "metas";
 /// Durable value: whose the session is.
 const SESSION_OWNER: &str = "session-owner";
-/// Durable value: the session bears our mark, if there is anything in it.
-const MARK: &str = "session-mark";
+/// Durable value: of the owner of the session, while its broker has spoken 5 last.
+const SPEAKS_5: &str = "speaks-5";
 
 /// Whether and how the publisher is to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +141,8 @@ pub struct Publisher {
     clean: bool,
     /// Whose the session is; see [`Publisher::owner_of_session`].
     owner: Option<String>,
+    /// The owner whose broker has spoken 5, as it is kept.
+    speaks_5: Option<String>,
     /// What was said of the broker.
     quirks: Quirks,
 }
@@ -156,8 +157,8 @@ enum End {
     Lost {
         failure: Failure,
         why: String,
-        /// The broker itself ended it, and it may be for a message: what a gap would say then.
-        blames: Option<GapReason>,
+        /// Who ended it.
+        by: By,
     },
     /// The broker names another one.
     Redirected { failure: Failure, why: String, server_reference: Option<Box<str>> },
@@ -196,6 +197,7 @@ impl Publisher {
             metas_changed: false,
             clean: false,
             owner: None,
+            speaks_5: None,
             quirks: Quirks::default(),
             setup,
             log,
@@ -246,9 +248,14 @@ impl Publisher {
             match key.as_str() {
                 METAS => self.side.remember(&value),
                 commands::FILTERS => self.intake.remember(&value),
-                MARK => self.doubt.is_marked = !value.is_empty(),
+                SPEAKS_5 => self.speaks_5 = String::from_utf8(value).ok(),
                 SESSION_OWNER => self.owner = String::from_utf8(value).ok(),
                 _ => {}
+            }
+        }
+        for url in self.setup.mqtt.urls.clone() {
+            if self.speaks_5 == Some(self.owner_of_session(&url)) {
+                self.brokers.speaks_5(&url);
             }
         }
         let at = self.log.session(SessionStep::Look).await?;
@@ -275,7 +282,7 @@ impl Publisher {
     /// One connection, from dialling to its end.
     async fn attempt(&mut self, stop: &mut watch::Receiver<Stop>) -> Result<End, Ended> {
         let Some((url, version)) = self.brokers.current() else {
-            return Ok(End::Lost { failure: Failure::Network, why: "no broker is configured".into(), blames: None });
+            return Ok(End::Lost { failure: Failure::Network, why: "no broker is configured".into(), by: By::Link });
         };
         self.shown(LinkState::Connecting, |status| status.broker = Some(url.to_string()));
         let target = Target::new(&self.setup.mqtt, &url, options::credentials().as_deref());
@@ -285,7 +292,7 @@ impl Publisher {
             Ok(options) => options,
             Err(why) => {
                 error!("{why}");
-                return Ok(End::Lost { failure: Failure::Network, why, blames: None });
+                return Ok(End::Lost { failure: Failure::Network, why, by: By::Link });
             }
         };
         let clean_start = self.prepare(&url).await?;
@@ -319,7 +326,7 @@ impl Publisher {
                 self.refused(&url, &error);
                 Ok(match error.server_reference() {
                     Some(reference) => self.redirect(&url, error.failure(), error.to_string(), reference),
-                    None => End::Lost { failure: error.failure(), why: error.to_string(), blames: None },
+                    None => End::Lost { failure: error.failure(), why: error.to_string(), by: By::Link },
                 })
             }
         }
@@ -348,7 +355,7 @@ impl Publisher {
             }
             Err(not) => {
                 warn!("{why}; that is not followed: {not}");
-                End::Lost { failure, why, blames: None }
+                End::Lost { failure, why, by: By::Link }
             }
         }
     }

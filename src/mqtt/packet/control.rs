@@ -38,7 +38,9 @@ impl AckKind {
     fn allows(self, reason: Reason) -> bool {
         match self {
             Self::Puback | Self::Pubrec => {
-                matches!(reason.code(), 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+                // 0x95 is not among them, and mosquitto refuses with it what exceeds its `message_size_limit`. Were that an
+                // error, the message would be sent again for ever.
+                matches!(reason.code(), 0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x95 | 0x97 | 0x99)
             }
             Self::Pubrel | Self::Pubcomp => matches!(reason.code(), 0x00 | 0x92),
         }

@@ -441,3 +441,13 @@ fn filters_and_names() {
     assert!(matching.iter().all(|(filter, name)| topic::matches(filter, name)));
     assert!(!others.iter().any(|(filter, name)| topic::matches(filter, name)));
 }
+
+/// F-27: a code that the rules do not give to PUBACK and PUBREC, and that mosquitto says all the same.
+#[test]
+fn a_refusal_for_its_size_is_understood() {
+    for first in [0x40, 0x50] {
+        let bytes = [first, 3, 0, 1, 0x95];
+        let (packet, _) = decode(&bytes, Version::V5, PACKET_MAX).unwrap().unwrap();
+        assert!(matches!(packet, Packet::Puback(ack) | Packet::Pubrec(ack) if ack.reason == Reason::PACKET_TOO_LARGE));
+    }
+}

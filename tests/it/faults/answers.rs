@@ -201,7 +201,7 @@ async fn a_refusal_for_good_becomes_a_gap() {
     assert!((1..=3).contains(&gaps), "{gaps}");
 }
 
-/// F-27: the subscription is refused, or answered for another filter count.
+/// F-27: the subscription is refused.
 #[tokio::test]
 async fn a_subscription_that_is_refused() {
     for code in [0x80, 0x87, 0x8F, 0xA1, 0xA2] {
@@ -210,17 +210,64 @@ async fn a_subscription_that_is_refused() {
                 if packet.kind() != kind::SUBSCRIBE {
                     return answer;
                 }
-                let [high, low] = packet.id().to_be_bytes();
-                vec![0x90, 4, high, low, 0, code]
+                let codes = vec![code; packet.filters(5).len()];
+                frame(0x90, &[&packet.id().to_be_bytes()[..], &[0], &codes].concat())
             })
             .await;
         })
         .await;
         let (_site, agent) = before(&fault, "qos = 2");
-        agent.says(&["takes no subscription", "outstation/press-7/session"]).await;
+        agent.says(&["takes no subscription", "outstation/press-7/session/+"]).await;
         recovers(&fault, agent).await;
         assert_eq!(fault.connections(), 1);
     }
+}
+
+/// F-27: the subscriptions that mark a session are never answered. QoS 2 waits for them, but not for ever.
+#[tokio::test]
+async fn a_subscription_that_is_never_answered() {
+    let fault = Fault::start(|line| async move {
+        let is_cut = line.number < 3;
+        line.with_answers(move |packet, answer| {
+            let is_unanswered = packet.kind() == kind::SUBSCRIBE;
+            assert!(!is_cut || !is_reading(packet), "QoS 2 waits for the marks");
+            Reply { bytes: if is_unanswered { Vec::new() } else { answer }, is_last: is_unanswered && is_cut }
+        })
+        .await;
+    })
+    .await;
+    let (_site, agent) = before(&fault, "qos = 2\nversion = \"5\"");
+    fault.wait_connections(4).await;
+    recovers(&fault, agent).await;
+}
+
+/// A broker that answers every UNSUBSCRIBE with success knows nothing of its subscriptions: in doubt its session is not
+/// trusted, and what was in flight comes again rather than never.
+#[tokio::test]
+async fn a_broker_that_can_not_tell_whose_session_it_is() {
+    let fault = Fault::start(|mut line| async move {
+        if line.number == 1 {
+            // CONNACK does not arrive.
+            return drop(line.packet().await);
+        }
+        let is_first = line.number == 0;
+        line.with_answers(move |packet, answer| match packet.kind() {
+            // The message stays in the middle of its exchange.
+            kind::PUBREL if is_first => Reply { bytes: Vec::new(), is_last: true },
+            kind::UNSUBSCRIBE => {
+                let codes = vec![0; packet.filters(5).len()];
+                frame(0xB0, &[&packet.id().to_be_bytes()[..], &[0], &codes].concat()).into()
+            }
+            _ => answer.into(),
+        })
+        .await;
+    })
+    .await;
+    let (site, agent) = before(&fault, "qos = 2\nversion = \"5\"");
+    agent.says(&["can't tell whose session it is"]).await;
+    recovers(&fault, agent).await;
+    assert_eq!(site.log.count(&["the session is started anew"]), 1);
+    assert!(fault.look(|seen| seen.ledger.copies()) <= 1, "the message that was in the middle of its exchange");
 }
 
 /// The broker says good-bye with a reason and words; the agent repeats them.

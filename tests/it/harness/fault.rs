@@ -55,6 +55,8 @@ struct Session {
     exists: bool,
     /// Identifiers of QoS 2 messages that were taken and not released.
     taken: BTreeSet<u16>,
+    /// Filters that are subscribed to.
+    filters: BTreeSet<String>,
 }
 
 /// A connection of an agent.
@@ -203,7 +205,7 @@ impl Line {
         assert_eq!(packet.kind(), kind::CONNECT);
         let is_new = matches!(*connack, [0x20, _, 0, 0, ..]);
         if is_new {
-            self.session.send_replace(Session { exists: true, taken: BTreeSet::new() });
+            self.session.send_replace(Session { exists: true, ..Session::default() });
         }
         self.send(connack).await;
         packet
@@ -231,7 +233,7 @@ impl Line {
         let is_clean = connect.body[7] & 2 != 0;
         let present = u8::from(self.session.borrow().exists && !is_clean);
         if present == 0 {
-            self.session.send_replace(Session { exists: true, taken: BTreeSet::new() });
+            self.session.send_replace(Session { exists: true, ..Session::default() });
         }
         let connack = if self.version == 5 { vec![0x20, 3, present, 0, 0] } else { vec![0x20, 2, present, 0] };
         self.send(&connack).await;
@@ -289,20 +291,32 @@ impl Line {
         match packet.kind() {
             kind::PUBLISH if packet.qos() > 0 => ack(if packet.qos() == 1 { 0x40 } else { 0x50 }, packet.id()),
             kind::PUBREL => ack(0x70, packet.id()),
-            kind::SUBSCRIBE => self.codes(0x90, packet.id(), 0),
-            kind::UNSUBSCRIBE => self.codes(0xB0, packet.id(), 0),
+            kind::SUBSCRIBE => {
+                let filters = packet.filters(self.version);
+                let codes = vec![0; filters.len()];
+                self.session.send_modify(|session| session.filters.extend(filters));
+                self.codes(0x90, packet.id(), &codes)
+            }
+            kind::UNSUBSCRIBE => {
+                let mut codes = Vec::new();
+                self.session.send_modify(|session| {
+                    let filters = packet.filters(self.version);
+                    codes.extend(filters.iter().map(|filter| if session.filters.remove(filter) { 0 } else { 0x11 }));
+                });
+                self.codes(0xB0, packet.id(), &codes)
+            }
             kind::PINGREQ => vec![0xD0, 0],
             _ => Vec::new(),
         }
     }
 
-    /// SUBACK or UNSUBACK for one filter, which is what the agent asks for at once.
-    fn codes(&self, first: u8, id: u16, code: u8) -> Vec<u8> {
-        let [high, low] = id.to_be_bytes();
+    /// SUBACK or UNSUBACK.
+    fn codes(&self, first: u8, id: u16, codes: &[u8]) -> Vec<u8> {
+        let id = id.to_be_bytes();
         match (self.version, first) {
-            (5, _) => vec![first, 4, high, low, 0, code],
-            (_, 0xB0) => vec![first, 2, high, low],
-            _ => vec![first, 3, high, low, code],
+            (5, _) => frame(first, &[&id[..], &[0], codes].concat()),
+            (_, 0xB0) => frame(first, &id),
+            _ => frame(first, &[&id[..], codes].concat()),
         }
     }
 }
@@ -381,6 +395,18 @@ impl Packet {
         let at = 2 + self.topic_len() + if self.qos() > 0 { 2 } else { 0 };
         // It is the only property that the agent puts there.
         matches!(self.body[at..at + 2], [3, 0x23]).then(|| u16::from_be_bytes([self.body[at + 2], self.body[at + 3]]))
+    }
+
+    /// The filters of a SUBSCRIBE or UNSUBSCRIBE.
+    pub fn filters(&self, version: u8) -> Vec<String> {
+        let mut at = if version == 5 { 3 + usize::from(self.body[2]) } else { 2 };
+        let mut filters = Vec::new();
+        while at < self.body.len() {
+            let end = at + 2 + usize::from(u16::from_be_bytes([self.body[at], self.body[at + 1]]));
+            filters.push(String::from_utf8(self.body[at + 2..end].to_vec()).expect("UTF-8"));
+            at = end + usize::from(self.kind() == kind::SUBSCRIBE);
+        }
+        filters
     }
 
     fn message(&self, version: u8) -> Message {

@@ -6,7 +6,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -21,13 +23,15 @@ pub struct Gate {
     inside: SocketAddr,
     /// How long every byte is on its way; when the gate is shut, what is on its way is lost.
     pub latency: Duration,
+    /// When the inside closes, what is on its way to the outside is lost: TLS's farewell, and a DISCONNECT. Needs a latency.
+    pub loses_farewells: bool,
     passing: Option<Task>,
 }
 
 impl Gate {
     /// A shut gate that listens on `outside` when it is open, and leads to `inside`.
     pub fn new(outside: SocketAddr, inside: SocketAddr) -> Self {
-        Self { outside, inside, latency: Duration::ZERO, passing: None }
+        Self { outside, inside, latency: Duration::ZERO, loses_farewells: false, passing: None }
     }
 
     /// A shut gate on the broker's own address.
@@ -46,7 +50,7 @@ impl Gate {
         let listener = wait_for("the gate opens", SOON, || std::net::TcpListener::bind(self.outside).ok()).await;
         listener.set_nonblocking(true).expect("make it asynchronous");
         let listener = TcpListener::from_std(listener).expect("make it asynchronous");
-        let (inside, latency) = (self.inside, self.latency);
+        let (inside, way) = (self.inside, (self.latency, self.loses_farewells));
         self.passing = Some(Task::spawn(async move {
             let mut lines = JoinSet::new();
             while let Ok((mut from, _)) = listener.accept().await {
@@ -54,7 +58,8 @@ impl Gate {
                     let Ok(mut to) = TcpStream::connect(inside).await else { return };
                     let _ended = from.set_nodelay(true).and(to.set_nodelay(true));
                     let ((from_reads, from_writes), (to_reads, to_writes)) = (from.split(), to.split());
-                    tokio::join!(carry(from_reads, to_writes, latency), carry(to_reads, from_writes, latency));
+                    let inwards = carry(from_reads, to_writes, (way.0, false));
+                    tokio::join!(inwards, carry(to_reads, from_writes, way));
                 });
             }
         }));
@@ -69,11 +74,14 @@ impl Gate {
 }
 
 /// One direction of a connection, to its end.
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, latency: Duration) {
+async fn carry(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, (latency, loses_farewells): (Duration, bool)) {
     let mut bytes = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
         if !latency.is_zero() {
             pass(latency).await;
+        }
+        if loses_farewells && matches!(from.peek(&mut [0]).now_or_never(), Some(Ok(0) | Err(_))) {
+            break;
         }
         if to.write_all(&bytes[..count]).await.is_err() {
             return;

@@ -8,7 +8,8 @@ fn url(host: &str) -> BrokerUrl {
 }
 
 fn brokers(hosts: &[&str], follows: bool) -> Brokers {
-    let list = hosts.iter().map(|host| Broker { url: url(host), version: Version::V5, closed: 0 }).collect();
+    let list =
+        hosts.iter().map(|host| Broker { url: url(host), version: Version::V5, closed: 0, speaks_5: false }).collect();
     Brokers { list, current: 0, auto: true, follows, redirect: None, redirects: 0, connected: None }
 }
 
@@ -39,6 +40,18 @@ fn three_closes_without_connack_mean_3_1_1() {
     assert!(!brokers.failed(&closed()) && !brokers.failed(&closed()));
     assert!(brokers.failed(&closed()));
     assert_eq!(brokers.current().unwrap().1, Version::V311);
+}
+
+/// A link that cuts off three CONNACKs in a row is no reason to speak 3.1.1 to a broker that knows 5.
+#[test]
+fn who_has_spoken_5_has_to_close_more_often() {
+    let known: [fn(&mut Brokers); 2] = [Brokers::connected, |brokers| brokers.speaks_5(&url("a"))];
+    for make_known in known {
+        let mut brokers = brokers(&["a"], false);
+        make_known(&mut brokers);
+        assert!((1..CLOSED_THOUGH_KNOWN_MAX).all(|_| !brokers.failed(&closed())));
+        assert!(brokers.failed(&closed()), "it was replaced by one that knows only 3.1.1");
+    }
 }
 
 #[test]
