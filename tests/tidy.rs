@@ -11,6 +11,8 @@
     reason = "a check that cannot go on has failed"
 )]
 
+#[path = "tidy/faults.rs"]
+mod faults;
 #[path = "tidy/paths.rs"]
 mod paths;
 #[path = "tidy/rules.rs"]
@@ -68,6 +70,13 @@ fn every_statement_of_mqtt_has_its_place() {
     let (wrong, covered, excepted) = statements::check(&list, &all_files(root));
     assert!(wrong.is_empty(), "{} statements:\n{}", wrong.len(), wrong.join("\n"));
     assert!(covered > 150 && excepted < 30, "{covered} covered, {excepted} excepted");
+}
+
+#[test]
+fn every_fault_of_others_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let wrong = faults::check(&all_files(root), faults::LAST, faults::EXCEPTIONS);
+    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]

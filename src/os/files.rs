@@ -355,6 +355,25 @@ mod tests {
         assert_eq!(storage.read("b", 0, &mut bytes).map_err(|error| error.kind), Err(StorageErrorKind::NotFound));
     }
 
+    /// F-12: however many files there are, a few are open.
+    #[test]
+    fn few_files_are_open_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut storage = Folder::open(folder.path()).expect("opens");
+        for file in 0..4 * OPEN_MAX {
+            storage
+                .create(&file.to_string(), 1)
+                .and_then(|()| storage.write(&file.to_string(), 0, b"x"))
+                .expect("writes");
+            assert!(storage.open.len() <= OPEN_MAX);
+        }
+        let mut byte = [0];
+        for file in 0..4 * OPEN_MAX {
+            assert_eq!(storage.read(&file.to_string(), 0, &mut byte), Ok(1));
+            assert!(storage.open.len() <= OPEN_MAX && byte == *b"x");
+        }
+    }
+
     #[test]
     fn a_spool_lives_on_real_files() {
         use crate::spool::{Now, Options, Route, Spool};

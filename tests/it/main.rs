@@ -27,6 +27,7 @@ mod harness;
 mod hostile;
 mod isolation;
 mod leaving;
+mod library;
 mod live;
 mod modbus;
 mod outage;

@@ -76,19 +76,26 @@ async fn gaps_that_are_not_allowed() {
 }
 
 /// F-27: a message that is larger than the broker says that it takes, and one that is larger than it takes without having
-/// said so.
+/// said so: that one it refuses, with a code that PUBACK must not bear, and closes.
 #[tokio::test]
 async fn a_message_that_is_too_large() {
     for limit in ["max_packet_size 2000", "message_size_limit 2000"] {
         let mut broker = Broker::with(limit);
         broker.up().await;
         let checker = Checker::start(broker.address()).await;
-        let rest = format!("{STEADY}\n[source.wide]\nplugin = \"wide\"\nevery = \"1s\"\n");
-        let site = Site::new(&config(&broker.url(), &rest), &["steady", "wide"]);
+        let with = |wide: &str| config(&broker.url(), &format!("{STEADY}\n{wide}"));
+        let site = Site::new(&with("[source.wide]\nplugin = \"wide\"\nevery = \"1s\"\n"), &["steady", "wide"]);
         let agent = site.start();
         wait_until("gaps name it", SOON, || checker.count(GAPS_TOPIC) >= 2).await;
         let so_far = checker.count(STEADY_TOPIC);
         checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+        agent.stop().await;
+
+        // A life without that source says the rest.
+        site.write("agent.toml", with(""));
+        let agent = site.start();
+        let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
+        wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
         agent.stop().await;
         checker.wait_state(STATUS_TOPIC, "stopped").await;
         checker.assert_kept();

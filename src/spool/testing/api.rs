@@ -70,6 +70,7 @@ fn a_kill_loses_nothing_and_a_cut_only_what_was_not_flushed() {
     assert_eq!(entries.last().map(|entry| (entry.boot, entry.seq)), Some((2, 1)));
 }
 
+/// F-4: more than the buffer holds goes through it, and nothing is dropped.
 #[test]
 fn done_is_kept_and_frees_segments() {
     let (mut spool, _) = open(Sim::default());
@@ -83,6 +84,23 @@ fn done_is_kept_and_frees_segments() {
     let (spool, _) = open(spool.storage.after_cut(Survival::None, 1));
     assert_eq!(spool.stats().delivered, 600);
     assert_eq!((spool.stats().buffered, spool.stats().dropped), (0, 0));
+}
+
+/// F-11: what is acknowledged costs a page a flush, whatever is in the buffer.
+#[test]
+fn what_is_noted_of_delivery_is_small() {
+    const FLUSHES: u64 = 100;
+    let (mut spool, _) = open(Sim::default());
+    let numbers: Vec<u64> =
+        (0..FLUSHES).map(|n| spool.append(at(n), &route("a"), 1, 0, &noise(n, 4000)).expect("fits")).collect();
+    spool.sync(at(FLUSHES)).expect("syncs");
+    let (written, syncs) = (spool.storage.written, spool.storage.syncs);
+    for (n, number) in (FLUSHES..).zip(numbers) {
+        spool.done(number);
+        spool.sync(at(n)).expect("syncs");
+    }
+    let (written, syncs) = (spool.storage.written - written, spool.storage.syncs - syncs);
+    assert!(written <= 2 * 4096 * FLUSHES && syncs <= 2 * FLUSHES, "{written} bytes, {syncs} flushes");
 }
 
 #[test]

@@ -96,6 +96,7 @@ pub(super) fn harm(sim: &mut Sim, rng: &mut Rng) -> String {
     format!("{name} at {offset}, last commit {last} {commit}")
 }
 
+/// F-5, F-6, F-11: bits that flipped, pages that can't be read, pages of NUL.
 #[test]
 fn damage_is_skipped_and_named() {
     for seed in setting("SPOOL_DAMAGE_SEED", 1)..=CASES {
