@@ -80,7 +80,7 @@ check-deb: ## size, libraries, lintian and locks of the package; builds it a sec
 	@packaging/check-deb --again $(ARCH)
 
 test-package: deb ## the package's life in a Debian 12 of its own, with 256 MiB of memory
-	@packaging/test-package
+	@packaging/test-package $(if $(CONTAINER),--container)
 
 bench: build ## start to first message, memory at rest, size; measured here and now
 	@benches/footprint
