@@ -1,5 +1,6 @@
 //! How readings are published: protocol version, QoS, topics, retain.
 
+use crate::harness::plugins::repository;
 use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, checker, config, wait_until};
 
 /// Runs an agent until it has delivered ten readings; what the broker logged of its connection has these words.
@@ -140,6 +141,39 @@ async fn topics_by_template() {
         topics
     });
     assert_eq!(topics, ["works/press-7/alive", "works/press-7/steady"]);
+}
+
+/// SCRAM-SHA-256: mosquitto says the packets, a plugin of the tests' own is the server's side.
+#[tokio::test]
+async fn scram_sha_256() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plugin = folder.path().join("scram.so");
+    let source = repository().join("tests/brokers/scram_plugin.c");
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-o"]).args([&plugin, &source]).output().expect("a C compiler");
+    assert!(built.status.success(), "{built:?}");
+    let shown = plugin.display();
+    let lines = format!("plugin {shown}\nplugin_opt_user press\nplugin_opt_password pencil");
+    let mut broker = Broker::with(&lines);
+    broker.up().await;
+    let checker = Checker::start(broker.address()).await;
+    let keys = "auth = \"scram-sha-256\"\nusername = \"press\"\npassword_file = \"mqtt.password\"\n";
+    let site_with = |password: &str| {
+        let site = Site::new(&config(&broker.url(), &format!("{keys}{STEADY}")), &["steady"]);
+        site.write("mqtt.password", password);
+        site
+    };
+    let site = site_with("pencils");
+    let agent = site.start();
+    agent.says(&["refused", "not authorized"]).await;
+    agent.stop().await;
+    assert_eq!(checker.count(STEADY_TOPIC), 0);
+    let site = site_with("pencil");
+    let agent = site.start();
+    checker.wait_count(STEADY_TOPIC, 10, SOON).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
 }
 
 /// F-27: a broker that takes one message at a time and small packets gets them so.
