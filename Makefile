@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-vm deb check-deb test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-vm deb check-deb test-program test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -79,7 +79,10 @@ deb: setup plugins ## target/deb/outstation_VERSION_ARCH.deb (ARCH=amd64, arm64,
 check-deb: ## size, libraries, lintian and locks of the package; builds it a second time elsewhere (amd64)
 	@packaging/check-deb --again $(ARCH)
 
-test-package: deb ## the package's life in a Debian 12 of its own, with 256 MiB of memory
+test-program: ## the program of a package, run here: version, check, to a broker; another ARCH under qemu-user
+	@packaging/test-program $(ARCH)
+
+test-package: deb ## its life in a Debian 12 of its own, 256 MiB (CONTAINER=1: without a kernel of its own)
 	@packaging/test-package $(if $(CONTAINER),--container)
 
 bench: build ## start to first message, memory at rest, size; measured here and now
