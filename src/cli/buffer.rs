@@ -34,18 +34,30 @@ Examples:
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// What is in it: segments with their messages and times, how far delivery is, small durable values
+    #[command(after_help = "\
+Examples:
+  outstation buffer inspect
+  outstation buffer inspect --json | jq .store")]
     Inspect {
         /// Everything, for programs
         #[arg(long)]
         json: bool,
     },
     /// Read all of it; exit status 1 and a list where something is damaged. A tail that a crash cut off is not
+    #[command(after_help = "\
+Examples:
+  outstation buffer verify && echo whole
+  outstation buffer verify --json | jq .damage")]
     Verify {
         /// The list, for programs
         #[arg(long)]
         json: bool,
     },
     /// What is still to be delivered, one message a line, as it would be published
+    #[command(after_help = "\
+Examples:
+  outstation buffer export > messages.jsonl
+  outstation buffer export --topics | jq -r .topic | sort | uniq -c")]
     Export {
         /// How each message is written
         #[arg(long, value_name = "FORMAT", default_value = "json")]

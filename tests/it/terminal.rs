@@ -9,7 +9,19 @@ use tokio::process::{Child, Command};
 use crate::harness::site::{Outcome, outcome_of};
 use crate::harness::{SOON, STEADY, Site, config};
 
-const COMMANDS: [&str; 8] = ["run", "check", "status", "tail", "reload", "log", "schema", "completions"];
+const COMMANDS: [&str; 11] =
+    ["run", "check", "status", "tail", "reload", "log", "plugin", "probe", "buffer", "schema", "completions"];
+/// Those below them.
+const DEEPER: [[&str; 2]; 8] = [
+    ["plugin", "list"],
+    ["plugin", "inspect"],
+    ["plugin", "test"],
+    ["plugin", "new"],
+    ["probe", "modbus"],
+    ["buffer", "inspect"],
+    ["buffer", "verify"],
+    ["buffer", "export"],
+];
 const ESCAPE: char = '\u{1b}';
 
 fn site(rest: &str) -> Site {
@@ -87,9 +99,11 @@ async fn help_at_every_level() {
     let site = site(STEADY);
     let main = piped(&site, &["--help"]).await;
     assert!(COMMANDS.iter().all(|command| main.expect_code(0).stdout.contains(command)), "{}", main.stdout);
-    for command in COMMANDS {
+    let levels = COMMANDS.iter().map(std::slice::from_ref).chain(DEEPER.iter().map(<[&str; 2]>::as_slice));
+    for words in levels {
+        let command = words.join(" ");
         for flag in ["--help", "-h"] {
-            let help = piped(&site, &[command, flag]).await;
+            let help = piped(&site, &[words, &[flag]].concat()).await;
             let text = &help.expect_code(0).stdout;
             assert!(text.contains("Usage: outstation") && text.contains("Examples:"), "{command}: {text}");
             assert!(

@@ -31,12 +31,29 @@ Examples:
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// The plugins in the plugin folders: version, signature, which sources use them, and what is wrong with them
+    #[command(after_help = "\
+Examples:
+  outstation plugin list                          of the agent that the package installs
+  outstation plugin list -c agent.toml --json | jq '.plugins[].name'")]
     List(list::Options),
     /// What a plugin is, measures and imports, and the lines that grant it what it needs
+    #[command(after_help = "\
+Examples:
+  outstation plugin inspect meter.wasm            # what to grant it
+  outstation plugin inspect meter.wasm --json | jq .grants")]
     Inspect(inspect::Options),
     /// Run a plugin without an agent, on simulated devices, and print its readings, time and memory
+    #[command(after_help = "\
+Examples:
+  outstation plugin test meter.wasm --config meter.toml --polls 5
+  outstation plugin test meter.wasm --config agent.toml --source hall --devices devices.toml
+  outstation plugin test meter.wasm --record      # a later --replay says what is different")]
     Test(test::Options),
     /// Write a project for a new plugin, which builds as it stands
+    #[command(after_help = "\
+Examples:
+  outstation plugin new tank-level --lang rust
+  outstation plugin new tank-level --lang python  # c and js as well")]
     New(new::Options),
 }
 
