@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-vm deb check-deb test-program test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-vm power-cut deb check-deb test-program test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -70,6 +70,15 @@ test-vm: setup plugins ## what needs a kernel of its own, in a virtual machine
 	    OUTSTATION_VM="$$folder" cargo test $(LOCKED) --test it vm:: -- --ignored --test-threads=1 --nocapture; \
 	else \
 	    echo '== SKIPPED: tests in a virtual machine: the reason is above'; \
+	fi
+
+power-cut: setup plugins ## power cuts in a virtual machine, and what each may leave (OUTSTATION_CUTS, OUTSTATION_IMAGES of each); as root
+	@echo '== power cuts in a virtual machine'
+	@if folder=$$(packaging/setup-vm); then \
+	    OUTSTATION_VM="$$folder" OUTSTATION_CUTS=$${OUTSTATION_CUTS:-100} OUTSTATION_IMAGES=$${OUTSTATION_IMAGES:-10} \
+	    cargo test $(LOCKED) --test it vm::power_cut -- --ignored --nocapture; \
+	else \
+	    echo '== SKIPPED: power cuts: the reason is above'; \
 	fi
 
 deb: setup plugins ## target/deb/outstation_VERSION_ARCH.deb (ARCH=amd64, arm64, armhf)

@@ -3,10 +3,11 @@
 //!
 //! Mounting needs root; where that is missing, the test says by name what it did not try.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::harness::mount::{Mount, run, shown};
 use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY_TOPIC, Site, config, pass, wait_until};
 
 /// A small buffer, a reading that is small and often, and one that fills it.
@@ -55,40 +56,12 @@ ssize_t pread64(int fd, void *into, size_t count, off_t at) {
 }
 ";
 
-/// A file system of the test's own. It goes with the test.
-pub(crate) struct Mount(PathBuf);
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        run("umount", &["-l", &shown(&self.0)]);
-    }
-}
-
-fn shown(path: &Path) -> String {
-    path.to_str().expect("UTF-8").to_owned()
-}
-
-pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {
-    let output = Command::new(program).args(arguments).output();
-    match output {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            eprintln!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-            false
-        }
-        Err(error) => {
-            eprintln!("{program}: {error}");
-            false
-        }
-    }
-}
-
 /// A tmpfs of 2 MiB at the site's data folder.
 fn tmpfs(site: &Site) -> Option<Mount> {
     let at = site.path("data");
     std::fs::create_dir(&at).expect("the data folder");
-    let mounted = run("mount", &["-t", "tmpfs", "-o", "size=2m", "outstation-test", &shown(&at)]);
-    mounted.then(|| Mount(at)).or_else(|| not_tried("a full tmpfs"))
+    let mounted = Mount::new(&["-t", "tmpfs", "-o", "size=2m", "outstation-test"], &at);
+    mounted.or_else(|| not_tried("a full tmpfs"))
 }
 
 /// An ext4 image of 8 MiB at the site's data folder.
@@ -101,8 +74,8 @@ pub(crate) fn ext4(site: &Site) -> Option<Mount> {
             return not_tried("an ext4 image");
         }
     }
-    let mounted = run("mount", &["-o", "loop,errors=remount-ro", &shown(&image), &shown(&at)]);
-    mounted.then(|| Mount(at)).or_else(|| not_tried("an ext4 image"))
+    let mounted = Mount::new(&["-o", "loop,errors=remount-ro", &shown(&image)], &at);
+    mounted.or_else(|| not_tried("an ext4 image"))
 }
 
 fn not_tried<T>(what: &str) -> Option<T> {
@@ -146,15 +119,15 @@ async fn filled_by_others(mount: impl Fn(&Site) -> Option<Mount>) {
     let Some(mount) = mount(&site) else { return };
     // The socket is there too, and small files of the agent.
     std::fs::create_dir(site.path("data/spool")).expect("the buffer's folder");
-    fill(&mount.0);
+    fill(mount.path());
     let agent = site.start();
     agent.says(&["the disk refuses writes"]).await;
     delivers(&checker).await;
-    empty(&mount.0);
+    empty(mount.path());
     agent.says(&["the disk takes writes again"]).await;
     delivers(&checker).await;
 
-    fill(&mount.0);
+    fill(mount.path());
     broker.down().await;
     pass(Duration::from_secs(2)).await;
     let subscribed = checker.subscribed();
@@ -165,7 +138,7 @@ async fn filled_by_others(mount: impl Fn(&Site) -> Option<Mount>) {
     // F-6: it starts on a disk that is still full, and nothing has to be deleted by hand.
     let agent = site.start();
     delivers(&checker).await;
-    empty(&mount.0);
+    empty(mount.path());
     delivers(&checker).await;
     end(agent, &checker).await;
 }
@@ -211,7 +184,7 @@ async fn a_file_system_that_gives_up() {
     let Some(mount) = ext4(&site) else { return };
     let agent = site.start();
     delivers(&checker).await;
-    let source = Command::new("findmnt").args(["-n", "-o", "SOURCE", &shown(&mount.0)]).output().expect("findmnt");
+    let source = Command::new("findmnt").args(["-n", "-o", "SOURCE", &shown(mount.path())]).output().expect("findmnt");
     let device = String::from_utf8_lossy(&source.stdout).trim().replace("/dev/", "");
     if std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").is_err() {
         return not_tried("a file system that gives up").unwrap_or_default();

@@ -7,6 +7,7 @@ use tokio::net::UnixDatagram;
 
 use crate::disk;
 use crate::harness::log::Log;
+use crate::harness::mount;
 use crate::harness::net::Task;
 use crate::harness::site::outcome_of;
 use crate::harness::{Agent, SOON, STEADY, Site, config, pass, wait_until};
@@ -135,10 +136,10 @@ async fn a_log_that_hangs_in_its_disk_is_no_life() {
     struct Frozen(String);
     impl Drop for Frozen {
         fn drop(&mut self) {
-            disk::run("fsfreeze", &["--unfreeze", &self.0]);
+            mount::run("fsfreeze", &["--unfreeze", &self.0]);
         }
     }
-    assert!(disk::run("fsfreeze", &["--freeze", &data]), "fsfreeze of util-linux");
+    assert!(mount::run("fsfreeze", &["--freeze", &data]), "fsfreeze of util-linux");
     let frozen = Frozen(data);
     agent.says(&["the buffer does not answer", "no sign of life"]).await;
     let signs = manager.count("WATCHDOG=1");

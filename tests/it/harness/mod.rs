@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod log;
 #[allow(dead_code, reason = "the tests of the bus's owner, in the library, use the rest")]
 pub mod modbus_device;
+pub mod mount;
 pub mod net;
 pub mod others;
 pub mod plugins;

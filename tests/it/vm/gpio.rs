@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Guest;
-use crate::harness::{SOON, Site, plugins, wait_until};
+use super::{Guest, compiled, copy};
+use crate::harness::plugins;
 
 /// How long after the line was moved the kernel's time of an edge may be, under software emulation.
 const EDGE_LATE_MAX_NS: i64 = 10_000_000;
@@ -169,15 +168,6 @@ fn moved(text: &str) -> Vec<(i64, bool, i64)> {
     text.lines().map(line).collect()
 }
 
-/// Compiles the plugin here: under emulation it would take minutes.
-async fn compiled() -> Site {
-    let site = Site::new(&CONFIG.replace("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1"), &["gpio"]);
-    let agent = site.start();
-    wait_until("the plugin runs", SOON, || site.log.count(&["lines", "running gpio"]) > 0).await;
-    agent.stop().await;
-    site
-}
-
 /// F-38 and the rest of what a line can do. One guest for all of it: a boot costs more than the test.
 #[tokio::test]
 #[ignore = "boots a virtual machine: make test-vm"]
@@ -191,9 +181,9 @@ async fn lines_of_the_kernels_simulator() {
     guest.write("etc/mosquitto.conf", "listener 1883 127.0.0.1\nallow_anonymous true\nuser root\n");
     guest.write("agent/agent.toml", CONFIG);
     plugins::install("gpio", &guest.path("agent/plugins"));
-    let site = compiled().await;
-    let copied = Command::new("cp").arg("-a").arg(site.path("data")).arg(guest.path("agent/cache-of")).status();
-    assert!(copied.expect("cp").success());
+    let elsewhere = CONFIG.replace("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1");
+    let site = compiled(&elsewhere, "lines", "gpio").await;
+    copy(&site.path("data"), &guest.path("agent/cache-of"));
     let cache = "mkdir -p /agent/data && cp -a /agent/cache-of/cache /agent/data/\n";
     let results = guest.run(&format!("{cache}{SCRIPT}")).await;
     judge(&results);

@@ -3,9 +3,11 @@
 //!
 //! A guest is Debian's kernel, an initial file system made here (busybox, the agent, mosquitto and the libraries that
 //! they are linked with) and a script. It boots in seconds under software emulation, runs the script, leaves the files
-//! of `/results` on its disk, and ends.
+//! of `/results` on its disk, and ends; or it is ended, as a power cut does it.
 
 mod gpio;
+mod power_cut;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,14 +18,14 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::harness::{SOON, Site, wait_until};
+
 /// A guest that has not ended by then never will.
 const GUEST_MAX: Duration = Duration::from_secs(600);
 /// Bytes of the disk on which the guest leaves its results.
 const RESULTS_MAX: u64 = 256 << 20;
 /// Megabytes of memory of a guest.
 const MEMORY: &str = "512";
-/// Commands of busybox that need a file, because programs other than its shell start them.
-const APPLETS: [&str; 6] = ["sh", "insmod", "mount", "ifconfig", "tar", "poweroff"];
 
 /// A guest that is being put together.
 struct Guest {
@@ -35,18 +37,18 @@ struct Guest {
 impl Guest {
     /// Busybox, and the modules of its kernel.
     fn new() -> Self {
-        let kernel =
-            std::env::var_os("OUTSTATION_VM").expect("make test-vm runs this: it names a kernel in OUTSTATION_VM");
+        let kernel = std::env::var_os("OUTSTATION_VM")
+            .expect("make test-vm and make power-cut run this: they name a kernel in OUTSTATION_VM");
         let guest = Self { folder: tempfile::tempdir().expect("a temporary folder"), kernel: kernel.into() };
-        for folder in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "modules", "results", "agent/plugins"] {
+        for folder in ["bin", "dev", "proc", "sys", "tmp", "run", "etc", "modules", "results", "disk", "agent/plugins"]
+        {
             fs::create_dir_all(guest.path(folder)).expect("make a folder");
         }
         fs::copy("/bin/busybox", guest.path("bin/busybox")).expect("busybox");
         guest.write("etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
         guest.write("etc/group", "root:x:0:\n");
-        for applet in APPLETS {
-            symlink("busybox", guest.path("bin").join(applet)).expect("link an applet");
-        }
+        // The kernel starts `/init` by it; `/init` links all others.
+        symlink("busybox", guest.path("bin/sh")).expect("link the shell");
         for module in fs::read_dir(guest.kernel.join("modules")).expect("the kernel's modules") {
             let module = module.expect("a module");
             fs::copy(module.path(), guest.path("modules").join(module.file_name())).expect("copy a module");
@@ -89,37 +91,49 @@ impl Guest {
         assert!(done.expect("cc").success(), "{name}.c does not compile");
     }
 
-    /// Boots it with this script, waits for its end, and gives the files that it left in `/results`.
-    async fn run(self, script: &str) -> BTreeMap<String, String> {
+    /// Packs its file system, with this script to run.
+    fn pack(&self, script: &str) {
         self.write("init", &init(script));
         let done = Command::new("chmod").arg("755").arg(self.path("init")).status();
         assert!(done.expect("chmod").success());
         let pack = "cd root && find . | cpio --quiet -o -H newc | gzip -1 > ../initramfs";
         let packed = Command::new("sh").args(["-c", pack]).current_dir(self.folder.path()).status();
         assert!(packed.expect("cpio").success());
-        let disk = fs::File::create(self.folder.path().join("results.disk")).expect("a disk");
-        disk.set_len(RESULTS_MAX).expect("a disk");
-        let console = self.folder.path().join("console");
-        let mut qemu = tokio::process::Command::new("qemu-system-x86_64")
-            .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY, "-nodefaults", "-no-reboot"])
+    }
+
+    /// QEMU, as it boots what was packed; its console goes to a file. It ends with who holds it.
+    fn machine(&self) -> tokio::process::Command {
+        let mut qemu = tokio::process::Command::new("qemu-system-x86_64");
+        qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", MEMORY, "-nodefaults", "-no-reboot"])
             .args(["-display", "none", "-append", "console=ttyS0 panic=-1 quiet"])
             .arg("-serial")
-            .arg(format!("file:{}", console.display()))
+            .arg(format!("file:{}", self.console().display()))
             .arg("-kernel")
             .arg(self.kernel.join("vmlinuz"))
             .arg("-initrd")
             .arg(self.folder.path().join("initramfs"))
-            .arg("-drive")
-            .arg(format!("file={},format=raw,if=virtio", self.folder.path().join("results.disk").display()))
-            .kill_on_drop(true)
-            .spawn()
-            .expect("start qemu-system-x86_64");
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        qemu
+    }
+
+    fn console(&self) -> PathBuf {
+        self.folder.path().join("console")
+    }
+
+    /// Boots it with this script, waits for its end, and gives the files that it left in `/results`.
+    async fn run(self, script: &str) -> BTreeMap<String, String> {
+        self.pack(script);
+        let disk = self.folder.path().join("results.disk");
+        fs::File::create(&disk).and_then(|file| file.set_len(RESULTS_MAX)).expect("a disk");
+        let drive = format!("file={},format=raw,if=virtio", disk.display());
+        let mut qemu = self.machine().arg("-drive").arg(drive).spawn().expect("start qemu-system-x86_64");
+        let console = self.console();
         let shown = || String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
         let ended = tokio::time::timeout(GUEST_MAX, qemu.wait()).await;
         assert!(matches!(&ended, Ok(Ok(status)) if status.success()), "the guest: {ended:?}\n{}", shown());
         let results = self.folder.path().join("results");
         fs::create_dir(&results).expect("a folder");
-        let disk = self.folder.path().join("results.disk");
         let unpacked = Command::new("tar").arg("-xf").arg(disk).arg("-C").arg(&results).stderr(Stdio::null()).status();
         let unpacked = unpacked.is_ok_and(|status| status.success());
         let files = fs::read_dir(results.join("results")).ok().filter(|_| unpacked);
@@ -132,6 +146,21 @@ impl Guest {
         results.insert("console".into(), shown());
         results
     }
+}
+
+/// Where an agent has compiled `plugin` for a guest, which would take minutes for it: `data/cache` is what it needs.
+async fn compiled(config: &str, source: &str, plugin: &str) -> Site {
+    let site = Site::new(config, &[plugin]);
+    let agent = site.start();
+    wait_until("the plugin runs", SOON, || site.log.count(&[source, &format!("running {plugin}")]) > 0).await;
+    agent.stop().await;
+    site
+}
+
+/// Copies a file or a folder.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("cp").success(), "{} to {}", from.display(), to.display());
 }
 
 /// What the guest does: prepares itself, runs the script, leaves the results on its disk.
@@ -147,7 +176,7 @@ mkdir -p /dev/shm
 mount -t tmpfs tmp /tmp
 ifconfig lo 127.0.0.1 up
 for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk \
-    crc16 crc32c_generic mbcache jbd2 ext4 configfs gpio-sim-all; do
+    crc16 crc32c_generic mbcache jbd2 ext4 failover net_failover virtio_net configfs gpio-sim-all; do
     [ ! -e /modules/$module.ko ] || insmod /modules/$module.ko || echo "no $module"
 done
 leave() {{ tar -cf /dev/vda /results; sync; poweroff -f; sleep 1000; }}
