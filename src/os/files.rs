@@ -100,6 +100,15 @@ impl Folder {
     }
 
     fn file(&mut self, operation: &'static str, name: &str) -> Result<&File, StorageError> {
+        if self.open.last().is_none_or(|(known, _)| known != name) {
+            self.use_file(operation, name)?;
+        }
+        let last = self.open.last().map(|(_, file)| file);
+        last.ok_or_else(|| StorageError::new(StorageErrorKind::Io, operation, name, "not open"))
+    }
+
+    /// Opens a file if it is not open, and puts it at the end.
+    fn use_file(&mut self, operation: &'static str, name: &str) -> Result<(), StorageError> {
         let file = match self.open.iter().position(|(known, _)| known == name) {
             Some(at) => self.open.remove(at).1,
             None => {
@@ -113,8 +122,7 @@ impl Folder {
             self.open.remove(0);
         }
         self.open.push((name.to_owned(), file));
-        let last = self.open.last().map(|(_, file)| file);
-        last.ok_or_else(|| StorageError::new(StorageErrorKind::Io, operation, name, "not open"))
+        Ok(())
     }
 
     fn close(&mut self, name: &str) {

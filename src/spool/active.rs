@@ -164,6 +164,8 @@ pub(crate) struct Active {
     /// Where the log was cut before this run.
     cut: u32,
     offset: u32,
+    /// End of what was written last; behind it there are zeros up to the page's end.
+    written_end: u32,
     durable: u32,
     commit_start: Option<u32>,
     /// Where the last frame stands, if it is a state that is not durable: the next state may take its place.
@@ -193,6 +195,7 @@ impl Active {
             dense: 0,
             cut,
             offset,
+            written_end: offset,
             durable: offset,
             commit_start: None,
             state_at: None,
@@ -305,10 +308,14 @@ impl Active {
     /// Writes to the page cache.
     pub(crate) fn write<S: Storage>(&mut self, storage: &mut S, mut write: Write) -> Result<(), StorageError> {
         let end = write.end();
-        let padded = page_up(end).saturating_sub(write.at) as usize;
-        write.bytes.resize(padded, 0);
+        // A write that stays within its page finds the zeros of the one that began it, unless it takes a longer one back.
+        if write.at % PAGE == 0 || page_up(end) != page_up(write.at) || write.at != self.written_end {
+            let padded = page_up(end).saturating_sub(write.at) as usize;
+            write.bytes.resize(padded, 0);
+        }
         storage.write(&self.slot.name(), u64::from(write.at), &write.bytes)?;
         self.offset = end;
+        self.written_end = end;
         self.state_at = None;
         self.commit_start = Some(write.commit_start);
         self.dirty = true;

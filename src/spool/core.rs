@@ -17,6 +17,7 @@ use super::bytes::len_u32;
 use super::format::{FrameHead, Header, Kind, Run};
 use super::gap;
 use super::lost::Evidence;
+use super::pack::Packing;
 use super::pending::{Item, ItemBody, Pending};
 use super::pool::{Pool, Slot};
 use super::read::Cursor;
@@ -73,6 +74,7 @@ pub struct Spool<S: Storage> {
     pub(super) retry_at: Duration,
     pub(super) retry_after: Duration,
     pub(super) cursor: Option<Cursor>,
+    pub(super) packing: Option<Packing>,
     pub(super) damage: Vec<Damage>,
     pub(super) drops: Drops,
     /// Of the segment in which something was found to be lost last.

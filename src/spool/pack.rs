@@ -4,9 +4,14 @@
 //!   │ r . . . │ r . . . │ r . . . │  ──▶  │ r r r │     the old ones are freed when the new one is durable
 //! ```
 //!
-//! Owns nothing. Invariants: a packed segment holds every unsettled number of those that it replaces, under the same
+//! It goes on a little with each flush, while there is one free file more than the reserve: about as many bytes are read for each
+//! byte written as let it be done when the segment is full that is written meanwhile. Only where room is needed before, the rest
+//! is done at once.
+//!
+//! Owns [`Packing`]. Invariants: a packed segment holds every unsettled number of those that it replaces, under the same
 //! numbers, boots and times; it counts only where what it replaces is not there any more as a whole, so a crash
-//! at any moment leaves one or the other; delivery state never stands in it.
+//! at any moment leaves one or the other; what it leaves out is durably settled before its sources are freed; delivery state
+//! never stands in it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +21,7 @@ use super::bytes::{Put, Take, len_u32};
 use super::core::{Segment, Spool};
 use super::format::{COMMIT_MAX, FRAME_HEAD, FrameHead, Header, Kind, PAGE, Run};
 use super::gap;
-use super::pool::Slot;
+use super::pool::{RESERVE, Slot};
 use super::retain::read_gaps;
 use super::sabotage::{self, Fault};
 use super::scan::{Scan, Step};
@@ -28,7 +33,36 @@ use super::types::Route;
 const PACK_MAX: usize = 32;
 const PACK_READ_MAX: u32 = 72 << 20;
 
+/// For each byte written so many are read for a packing that is under way: as many segments become one while one is
+/// filled.
+const PACK_PACE: u32 = PACK_MAX as u32;
+
+/// A packing that is under way.
+#[derive(Debug)]
+pub(super) struct Packing {
+    packer: Packer,
+    sources: Vec<Segment>,
+    /// So many of them are copied.
+    copied: usize,
+    /// Where the next one is being read.
+    walk: Option<Walk>,
+}
+
+/// A source that is being read.
+#[derive(Debug)]
+struct Walk {
+    scan: Scan,
+    routes: BTreeMap<u16, Route>,
+}
+
+impl Packing {
+    fn slot(&self) -> Slot {
+        self.packer.active.slot
+    }
+}
+
 /// A packed segment while it is written.
+#[derive(Debug)]
 struct Packer {
     active: Active,
     write: Option<Write>,
@@ -68,52 +102,33 @@ impl<S: Storage> Spool<S> {
         best
     }
 
-    /// Packs some segments; `false` if there are none for it.
+    /// Begins a packing if the next segment but one would have to drop something, and nothing is lost by holding one file.
+    pub(super) fn pack_ahead(&mut self) -> Result<(), StorageError> {
+        if self.packing.is_none() && !self.pool.has_room() && self.pool.free_count() == RESERVE + 1 {
+            self.begin_packing()?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with a packing that is under way, as far as so many bytes that were written allow.
+    pub(super) fn pack_on(&mut self, written: u32) -> Result<(), StorageError> {
+        self.pack_some(written.saturating_mul(PACK_PACE)).map(drop)
+    }
+
+    /// Packs some segments to the end, now; `false` if that makes no room.
     pub(super) fn pack(&mut self) -> Result<bool, StorageError> {
-        // What is settled is left out, so that must be durable.
-        if self.state_dirty {
-            if !self.put_state()? {
-                return Ok(false);
-            }
-            self.flush_for_room()?;
+        let free = self.pool.free_count();
+        if self.packing.is_none() {
+            self.begin_packing()?;
         }
-        let Some((from, to)) = self.packable() else { return Ok(false) };
-        let Some(slot) = self.pool.take() else { return Ok(false) };
-        let sources: Vec<Segment> = self.index.get(from..to).unwrap_or_default().to_vec();
-        let packed = self.write_packed(slot, &sources);
-        let lost = self.state_dirty;
-        let packed = match packed {
-            Ok(Some(packed)) if !lost || self.put_state()? => packed,
-            Ok(_) => {
-                // The footers promised less than there is; they are not believed again.
-                for segment in self.index.iter_mut().take(to).skip(from) {
-                    segment.dense = None;
-                }
-                self.make_void(slot)?;
-                self.pool.put_last(slot);
-                return Ok(false);
-            }
-            Err(error) => {
-                self.pool.put_last(slot);
-                return Err(error);
-            }
-        };
-        if lost {
-            self.flush_for_room()?;
-        }
-        // A flush may have freed some of them meanwhile: what is still there is replaced.
-        let numbers: Vec<u64> = sources.iter().map(|segment| segment.header.number).collect();
-        let place = self.index.iter().position(|segment| numbers.contains(&segment.header.number));
-        let old: Vec<Segment> = self.index.extract_if(.., |segment| numbers.contains(&segment.header.number)).collect();
-        match place {
-            Some(place) => self.index.insert(place, packed),
-            None => self.pool.release(&mut self.storage, slot),
-        }
-        self.cursor = None;
-        for segment in old {
-            self.pool.release(&mut self.storage, segment.slot);
-        }
-        Ok(true)
+        Ok(self.pack_some(u32::MAX)? || self.pool.free_count() > free)
+    }
+
+    /// A packing is given up: what is written of it counts no more.
+    fn give_up_packing(&mut self, slot: Slot) -> Result<(), StorageError> {
+        let void = self.make_void(slot);
+        self.pool.put_last(slot);
+        void
     }
 
     /// What stands in this file counts no more, durably: it must not be found again when what it was copied from has
@@ -123,9 +138,11 @@ impl<S: Storage> Spool<S> {
         self.storage.sync(&slot.name())
     }
 
-    /// Writes a packed segment, durable; `None` if it did not fit after all.
-    fn write_packed(&mut self, slot: Slot, sources: &[Segment]) -> Result<Option<Segment>, StorageError> {
-        let (Some(oldest), Some(youngest)) = (sources.first(), sources.last()) else { return Ok(None) };
+    fn begin_packing(&mut self) -> Result<(), StorageError> {
+        let Some((from, to)) = self.packable() else { return Ok(()) };
+        let sources: Vec<Segment> = self.index.get(from..to).unwrap_or_default().to_vec();
+        let (Some(oldest), Some(youngest)) = (sources.first(), sources.last()) else { return Ok(()) };
+        let Some(slot) = self.pool.take() else { return Ok(()) };
         let number = self.next_segment;
         self.next_segment += 1;
         let header = Header {
@@ -138,22 +155,80 @@ impl<S: Storage> Spool<S> {
             run: oldest.header.run,
         };
         let active = Active::new(slot, header, oldest.header.run);
-        active.write_header(&mut self.storage)?;
+        if let Err(error) = active.write_header(&mut self.storage) {
+            self.pool.put_last(slot);
+            return Err(error);
+        }
         let stamp = Stamp { age_ms: youngest.age_ms, ..Stamp::default() };
-        let mut packer = Packer { active, write: None, run_begins: true, next: oldest.first, stamp, full: false };
-        for segment in sources {
-            self.copy(&mut packer, segment)?;
+        let packer = Packer { active, write: None, run_begins: true, next: oldest.first, stamp, full: false };
+        self.packing = Some(Packing { packer, sources, copied: 0, walk: None });
+        Ok(())
+    }
+
+    /// Copies about so many bytes; `true` if that was the end, and segments are free for it.
+    fn pack_some(&mut self, mut budget: u32) -> Result<bool, StorageError> {
+        let Some(mut packing) = self.packing.take() else { return Ok(false) };
+        while let Some(source) = packing.sources.get(packing.copied).copied().filter(|_| !packing.packer.full) {
+            if budget == 0 {
+                self.packing = Some(packing);
+                return Ok(false);
+            }
+            match self.copy(&mut packing, &source, &mut budget) {
+                Ok(false) => {}
+                Ok(true) => {
+                    packing.copied += 1;
+                    packing.walk = None;
+                }
+                Err(error) => {
+                    self.pool.put_last(packing.slot());
+                    return Err(error);
+                }
+            }
         }
-        packer.flush(&mut self.storage)?;
-        if packer.full {
-            return Ok(None);
+        let slot = packing.slot();
+        match self.finish_packing(packing) {
+            Ok(true) => Ok(true),
+            Ok(false) => self.give_up_packing(slot).map(|()| false),
+            Err(error) => {
+                self.pool.put_last(slot);
+                Err(error)
+            }
         }
-        let mut active = packer.active;
-        let footer = active.seal(&mut self.storage, youngest.end, stamp)?;
+    }
+
+    /// Seals the packed segment, and puts it into the place of what is still there of its sources; `false` if it does not
+    /// count.
+    fn finish_packing(&mut self, mut packing: Packing) -> Result<bool, StorageError> {
+        let (slot, header) = (packing.slot(), packing.packer.active.header);
+        let numbers: Vec<u64> = packing.sources.iter().map(|segment| segment.header.number).collect();
+        packing.packer.flush(&mut self.storage)?;
+        if packing.packer.full {
+            // The footers promised less than there is; they are not believed again.
+            for segment in self.index.iter_mut().filter(|segment| numbers.contains(&segment.header.number)) {
+                segment.dense = None;
+            }
+            return Ok(false);
+        }
+        let (Some(oldest), Some(youngest)) = (packing.sources.first(), packing.sources.last()) else {
+            return Ok(false);
+        };
+        let mut active = packing.packer.active;
+        let footer = active.seal(&mut self.storage, youngest.end, packing.packer.stamp)?;
         if !sabotage::on(Fault::PackNotSynced) {
             active.sync(&mut self.storage)?;
         }
-        Ok(Some(Segment {
+        // What was left out is settled, and what could not be read is lost: that is durable first.
+        if !self.put_state()? {
+            return Ok(false);
+        }
+        if self.active.as_ref().is_some_and(|active| active.dirty) {
+            self.flush_for_room()?;
+        }
+        let place = self.index.iter().position(|segment| numbers.contains(&segment.header.number));
+        // All of them were freed meanwhile.
+        let Some(place) = place else { return Ok(false) };
+        let old: Vec<Segment> = self.index.extract_if(.., |segment| numbers.contains(&segment.header.number)).collect();
+        let packed = Segment {
             slot,
             header,
             first: oldest.first,
@@ -163,20 +238,35 @@ impl<S: Storage> Spool<S> {
             last_run: youngest.last_run,
             dense: Some(footer.dense),
             oldest_ns: oldest.oldest_ns,
-        }))
+        };
+        self.index.insert(place, packed);
+        self.cursor = None;
+        for segment in old {
+            self.pool.release(&mut self.storage, segment.slot);
+        }
+        Ok(true)
     }
 
-    /// Copies what is not settled. What can't be read is lost here as it would be in reading.
-    fn copy(&mut self, packer: &mut Packer, segment: &Segment) -> Result<(), StorageError> {
-        let (limit, mode) = segment.extent();
-        let mut scan = Scan::new(segment.slot.name(), &segment.header, limit, mode);
-        let mut routes: BTreeMap<u16, Route> = BTreeMap::new();
-        while !packer.full {
-            let (head, run) = match scan.step(&mut self.storage) {
+    /// Copies what is not settled of a source, as far as the budget goes; `true` at its end. What can't be read is lost
+    /// here as it would be in reading.
+    fn copy(&mut self, packing: &mut Packing, segment: &Segment, budget: &mut u32) -> Result<bool, StorageError> {
+        if !self.index.iter().any(|known| known.header.number == segment.header.number) {
+            // All in it is settled meanwhile, and its file may hold something else.
+            return Ok(true);
+        }
+        let Packing { packer, walk, .. } = packing;
+        let walk = walk.get_or_insert_with(|| {
+            let (limit, mode) = segment.extent();
+            let scan = Scan::new(segment.slot.name(), &segment.header, limit, mode);
+            Walk { scan, routes: BTreeMap::new() }
+        });
+        while *budget > 0 && !packer.full {
+            let (head, run) = match walk.scan.step(&mut self.storage) {
                 Step::Frame { head, run } => (head, run),
                 Step::Commit { new_run, .. } => {
+                    *budget = budget.saturating_sub(PAGE);
                     if new_run {
-                        routes.clear();
+                        walk.routes.clear();
                     }
                     continue;
                 }
@@ -185,29 +275,43 @@ impl<S: Storage> Spool<S> {
                     continue;
                 }
                 Step::Missing { from, to, before } => {
-                    self.lose_in(segment, from, to.min(segment.end), before, scan.run());
+                    self.lose_in(segment, from, to.min(segment.end), before, walk.scan.run());
                     continue;
                 }
                 Step::End { .. } => {
-                    self.lose_in(segment, scan.next_number(), segment.end, scan.run(), Some(segment.last_run));
-                    break;
+                    let (next, run) = (walk.scan.next_number(), walk.scan.run());
+                    self.lose_in(segment, next, segment.end, run, Some(segment.last_run));
+                    return Ok(true);
                 }
             };
-            let end = head.first.saturating_add(u64::from(head.count));
-            if head.kind == Kind::Route {
-                let mut take = Take::new(scan.body(&mut self.storage));
-                if let Some(source) = take.name() {
-                    routes.insert(head.route, Route { source, blob: Arc::from(take.rest()) });
+            *budget = budget.saturating_sub(FRAME_HEAD.saturating_add(head.length));
+            self.copy_frame(packer, walk, segment, run, &head)?;
+        }
+        Ok(false)
+    }
+
+    fn copy_frame(
+        &mut self,
+        packer: &mut Packer,
+        walk: &mut Walk,
+        segment: &Segment,
+        run: Run,
+        head: &FrameHead,
+    ) -> Result<(), StorageError> {
+        let end = head.first.saturating_add(u64::from(head.count));
+        if head.kind == Kind::Route {
+            let mut take = Take::new(walk.scan.body(&mut self.storage));
+            if let Some(source) = take.name() {
+                walk.routes.insert(head.route, Route { source, blob: Arc::from(take.rest()) });
+            }
+        } else if head.count > 0 && end <= segment.end && self.state.delivery.unsettled_in(head.first, end) > 0 {
+            let body = walk.scan.body(&mut self.storage).to_vec();
+            match (head.kind, walk.routes.get(&head.route)) {
+                (Kind::Record, Some(route)) => packer.record(&mut self.storage, run, head, route, &body)?,
+                (Kind::Record, None) => {
+                    self.lose(head.first, end, Some(run), None);
                 }
-            } else if head.count > 0 && end <= segment.end && self.state.delivery.unsettled_in(head.first, end) > 0 {
-                let body = scan.body(&mut self.storage).to_vec();
-                match (head.kind, routes.get(&head.route)) {
-                    (Kind::Record, Some(route)) => packer.record(&mut self.storage, run, &head, route, &body)?,
-                    (Kind::Record, None) => {
-                        self.lose(head.first, end, Some(run), None);
-                    }
-                    _ => self.copy_gaps(packer, run, &head, &body)?,
-                }
+                _ => self.copy_gaps(packer, run, head, &body)?,
             }
         }
         Ok(())

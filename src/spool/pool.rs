@@ -200,7 +200,8 @@ impl Pool {
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether another file may be made.
+    pub(crate) fn has_room(&self) -> bool {
         let spare = if sabotage::on(Fault::OverBudget) { 2 * u64::from(self.segment_size) } else { 0 };
         self.bytes + u64::from(self.segment_size) <= self.budget + spare
     }

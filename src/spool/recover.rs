@@ -153,6 +153,7 @@ impl<S: Storage> Spool<S> {
             retry_at: Duration::ZERO,
             retry_after: Duration::ZERO,
             cursor: None,
+            packing: None,
             damage: Vec::new(),
             drops: Drops::default(),
             evidence: None,

@@ -32,6 +32,7 @@ impl<S: Storage> Spool<S> {
         }
         if for_record {
             self.make_room()?;
+            self.pack_ahead()?;
         }
         self.mark_reserve();
         Ok(true)
@@ -47,7 +48,8 @@ impl<S: Storage> Spool<S> {
 
     fn may_roll(&mut self, for_record: bool) -> Result<bool, StorageError> {
         // A disk that others have filled gives no new file; what is free already has to do.
-        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE + 1);
+        // One more than is needed now: a packing that is begun in time takes it.
+        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE + 2);
         let wanted = if for_record { RESERVE + 1 } else { 1 };
         if self.pool.free_count() < wanted {
             self.free_what_is_done()?;
@@ -56,7 +58,8 @@ impl<S: Storage> Spool<S> {
         let delivery = &self.state.delivery;
         let active = self.active.as_ref().is_some_and(|active| !delivery.pins(active.header.first, self.log_end));
         let drops = self.options.when_full == WhenFull::DropOldest;
-        let goes = self.packable().is_some() || (drops && (active || self.droppable().is_some()));
+        let packs = self.packing.is_some() || self.packable().is_some();
+        let goes = packs || (drops && (active || self.droppable().is_some()));
         Ok(match for_record {
             true => self.pool.free_count() > RESERVE || (goes && self.pool.free_count() >= 1),
             false => self.pool.free_count() >= 1,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::bytes::{Put, len_u32};
 use super::core::{Mark, Spool, frame_head};
-use super::format::{FRAME_HEAD, FrameHead, Kind};
+use super::format::{FRAME_HEAD, FrameHead, Kind, page_up};
 use super::gap;
 use super::pending::{Item, ItemBody};
 use super::sabotage::{self, Fault};
@@ -229,6 +229,8 @@ impl<S: Storage> Spool<S> {
     /// Flushes the active segment: all that is written in it is durable then.
     pub(super) fn sync_active(&mut self) -> Result<(), Error> {
         let Some(active) = self.active.as_mut() else { return Err(self.trouble_error()) };
+        // A flush costs whole pages, however little is in them.
+        let written = page_up(active.used()).saturating_sub(active.durable_offset());
         if active.dirty
             && let Err(error) = active.sync(&mut self.storage)
         {
@@ -239,6 +241,10 @@ impl<S: Storage> Spool<S> {
             return Err(error.into());
         }
         self.now_durable();
+        if let Err(error) = self.pack_on(written) {
+            self.fail(error.clone());
+            return Err(error.into());
+        }
         Ok(())
     }
 

@@ -66,9 +66,12 @@ fn rate(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-/// Records into the page cache, and what copying and summing the same bytes takes.
+/// Records into the page cache, beside three limits: copying and summing the same bytes; one bare write each; and the same
+/// with a flush for every MiB, since the spool holds no more in memory. Its files are recycled ones, as those of a buffer that
+/// has run for a while are.
 fn append(folder: &Path) {
     const COUNT: u64 = 200_000;
+    const UNSYNCED: u64 = 1 << 20;
     let payloads: Vec<Vec<u8>> = (0..256).map(noise).collect();
     let started = Instant::now();
     let mut page = Vec::with_capacity(4096);
@@ -80,21 +83,37 @@ fn append(folder: &Path) {
     }
     black_box(sum);
     let limit = rate(COUNT, started.elapsed());
-    let file = OpenOptions::new().create(true).truncate(true).write(true).open(folder.join("bare")).expect("a file");
-    file.write_all_at(&vec![0; 64 << 20], 0).expect("room");
-    let bare = Instant::now();
-    for n in 0..COUNT {
-        file.write_all_at(&payloads[(n % 256) as usize], n * PAYLOAD as u64).expect("writes");
-    }
-    let bare = rate(COUNT, bare.elapsed());
-    let (mut spool, route) = (open(&folder.join("append"), 512 << 20), route());
+    let bare = |flushed_every: u64| {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).write(true).open(folder.join("bare")).expect("a file");
+        file.write_all_at(&vec![0; 64 << 20], 0).and_then(|()| file.sync_all()).expect("room");
+        let started = Instant::now();
+        for n in 0..COUNT {
+            file.write_all_at(&payloads[(n % 256) as usize], n * PAYLOAD as u64).expect("writes");
+            if n % flushed_every == flushed_every - 1 {
+                file.sync_data().expect("flushes");
+            }
+        }
+        rate(COUNT, started.elapsed())
+    };
+    let (written, flushed) = (bare(COUNT + 1), bare(UNSYNCED / PAYLOAD as u64));
+    let (mut spool, route) = (open(&folder.join("append"), 64 << 20), route());
+    let begun = Instant::now();
+    let fill = |spool: &mut Spool<Folder>, count: u64| {
+        for n in 0..count {
+            spool.append(now(begun), &route, 1, 0, &payloads[(n % 256) as usize]).expect("fits");
+        }
+    };
+    fill(&mut spool, 300_000);
+    assert!(spool.stats().dropped > 0, "its files are used again");
     let started = Instant::now();
-    for n in 0..COUNT {
-        spool.append(now(started), &route, 1, 0, &payloads[(n % 256) as usize]).expect("fits");
-    }
+    fill(&mut spool, COUNT);
     let appended = rate(COUNT, started.elapsed());
-    println!("append: {appended:.0} records of {PAYLOAD} B a second, {:.0} % of one bare write each", 100.0 * appended / bare);
-    println!("append: {:.1} % of memcpy and CRC without any file", 100.0 * appended / limit);
+    let part = |limit: f64| 100.0 * appended / limit;
+    println!("append: {appended:.0} records of {PAYLOAD} B a second");
+    println!("append: {:.0} % of one bare write each with a flush for every MiB", part(flushed));
+    println!("append: {:.0} % of one bare write each, never flushed", part(written));
+    println!("append: {:.1} % of memcpy and CRC without any file", part(limit));
 }
 
 /// One record, one flush.

@@ -11,6 +11,10 @@ use super::{PAYLOAD, noise, now, open, route};
 /// Records, each durable before the next; each batch is read and deleted when it is full.
 const COUNT: u64 = 2000;
 const BATCH: u64 = 50;
+/// Of the default size: what a segment takes for its ends is shared by as many records as in the field.
+const MAX_SIZE: u64 = 512 << 20;
+/// Records until its first files are used again: four segments of a page each.
+const WARM: u64 = 5000;
 
 /// Sectors written and flushes so far.
 #[derive(Clone, Copy)]
@@ -61,7 +65,7 @@ pub fn compare(folder: &Path) {
         return;
     };
     let spool = measured(&image, "spool", |started| {
-        let (mut spool, route) = (open(&image.at.join("spool"), 16 << 20), route());
+        let (mut spool, route) = (open(&image.at.join("spool"), MAX_SIZE), route());
         // The first filling of its files is paid once; a buffer that runs recycles them.
         let warm = |spool: &mut crate::spool::Spool<_>, count: u64| {
             let mut entries = Vec::new();
@@ -76,7 +80,7 @@ pub fn compare(folder: &Path) {
                 }
             }
         };
-        warm(&mut spool, 500);
+        warm(&mut spool, WARM);
         let before = image.counters();
         warm(&mut spool, COUNT);
         before

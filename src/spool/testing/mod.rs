@@ -7,6 +7,7 @@
 //!   props   the codecs, over random input   memory  a disk that refuses, and comes back
 //!   view    looking without touching
 //!   keeping what goes by age and size          journal  one command id runs once
+//!   packing what is mostly padding, in small steps
 //! ```
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers in tests are small")]
@@ -18,6 +19,7 @@ mod journal;
 mod keeping;
 mod memory;
 mod model;
+mod packing;
 mod props;
 mod sim;
 mod verify;

@@ -80,6 +80,7 @@ pub(super) struct Sim {
     /// Bytes and flushes, for figures.
     pub(super) written: u64,
     pub(super) syncs: u64,
+    pub(super) read: u64,
 }
 
 impl Sim {
@@ -287,6 +288,7 @@ impl Storage for Sim {
         let from = (offset as usize).min(file.bytes.len());
         let count = into.len().min(file.bytes.len() - from);
         into[..count].copy_from_slice(&file.bytes[from..from + count]);
+        self.read += count as u64;
         Ok(count)
     }
 

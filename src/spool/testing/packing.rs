@@ -1,0 +1,84 @@
+//! Packing: how long a small source keeps for it, and how little of it is done at once.
+
+use super::model::read_all;
+use super::sim::Sim;
+use super::{at, noise, options, route};
+use crate::spool::*;
+
+const SECOND_MS: u64 = 1000;
+/// An eighth of the default buffer, so that the test is short: small segments lose more to their ends, so what holds here
+/// holds there.
+const PART: u64 = 8;
+const MAX_SIZE: u64 = (512 << 20) / PART;
+const DAYS: u64 = 20;
+/// Bytes of a reading.
+const READING: usize = 200;
+
+/// A record a second, each durable by itself; gives when the first one was dropped, and the most bytes that were read and
+/// written for one of them.
+fn seconds(spool: &mut Spool<Sim>, from: u64, to: u64) -> (Option<u64>, u64) {
+    let mut most = 0;
+    for second in from..to {
+        let moved = |spool: &Spool<Sim>| spool.storage.read + spool.storage.written;
+        let before = moved(spool);
+        let now = at(second * SECOND_MS);
+        spool.append(now, &route("a"), 1, second as i64, &noise(second, READING)).expect("fits");
+        spool.sync(now).expect("syncs");
+        if spool.stats().dropped > 0 {
+            return (Some(second), most);
+        }
+        most = most.max(moved(spool) - before);
+    }
+    (None, most)
+}
+
+/// One source at 1 s with 200 B keeps at least 20 days in 512 MiB, and until then no flush does much more than the others.
+#[test]
+fn a_small_source_keeps_for_weeks() {
+    let options = Options { max_size: MAX_SIZE, ..options() };
+    let (mut spool, _) = Spool::open(Sim::default(), options, *b"ABCD", at(0)).expect("opens");
+    let promised = DAYS * 24 * 3600 / PART;
+    let (dropped, most) = seconds(&mut spool, 0, promised);
+    assert_eq!(dropped, None, "dropped at {promised} s");
+    // A packing reads several MiB.
+    assert!(most < 512 << 10, "{most} bytes at once");
+    let (dropped, at_once) = seconds(&mut spool, promised, 2 * promised);
+    let days = (dropped.expect("it is full at last") * PART) as f64 / (24.0 * 3600.0);
+    println!(
+        "{days:.1} days in 512 MiB; {most} bytes read and written for one record at the most, {at_once} when it is full"
+    );
+    // There is no free file to pack into ahead then, and only little to pack: a few segments, at once.
+    assert!(at_once < 4 * MAX_SIZE / 128, "{at_once} bytes at once");
+    let stats = spool.stats();
+    assert_eq!(stats.accepted, stats.delivered + stats.buffered + stats.dropped);
+}
+
+/// What is acknowledged while its segment is being packed, and what is dropped, is not there again.
+#[test]
+fn what_goes_while_it_is_packed_stays_away() {
+    for seed in 0..40 {
+        let (mut spool, _) = Spool::open(Sim::default(), options(), *b"ABCD", at(0)).expect("opens");
+        let (mut second, mut under_way) = (0, 0);
+        // Before it is full of what is packed already: then there is only little to pack, at once.
+        while under_way < 5 && spool.stats().dropped == 0 {
+            seconds(&mut spool, second, second + 1);
+            second += 1;
+            if spool.packing.is_none() || second % (7 + seed) != 0 {
+                continue;
+            }
+            under_way += 1;
+            let from = spool.delivery().done_below();
+            for number in (from..from + 20 + seed).filter(|number| number % 5 != under_way) {
+                spool.done(number);
+            }
+        }
+        assert!(under_way > 0, "nothing was packed");
+        let kept = spool.stats();
+        let numbers: Vec<u64> = read_all(&mut spool).iter().map(|entry| entry.first).collect();
+        assert_eq!(numbers.len() as u64, kept.buffered, "{kept:?}");
+        assert!(numbers.iter().all(|number| !spool.delivery().is_done(*number)));
+        let (mut spool, opened) = Spool::open(spool.storage, options(), *b"ABCD", at(0)).expect("opens");
+        assert_eq!((opened.damage.len(), opened.lost_messages, opened.trouble), (0, 0, None));
+        assert!(read_all(&mut spool).len() >= numbers.len());
+    }
+}
