@@ -55,10 +55,10 @@ test-languages: ## examples and project templates in C, JavaScript and Python; i
 	cargo build $(LOCKED)
 	@plugins/examples/test
 
-test-long: setup brokers devices validator plugins ## a million sessions, ten times the crashes, a thousand reloads; before a release
+test-long: setup brokers devices validator plugins ## a million sessions, a million crashes, a thousand reloads; before a release
 	@echo '== long tests: OUTSTATION_SIM_SEEDS, SPOOL_CRASH_POINTS, OUTSTATION_KILLS,'
 	@echo '   OUTSTATION_RELOADS, OUTSTATION_BROKER_RELOADS and PROPTEST_CASES say how much'
-	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-1000000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-240000} \
+	OUTSTATION_SIM_SEEDS=$${OUTSTATION_SIM_SEEDS:-1000000} SPOOL_CRASH_POINTS=$${SPOOL_CRASH_POINTS:-1000000} \
 	OUTSTATION_KILLS=$${OUTSTATION_KILLS:-500} \
 	OUTSTATION_RELOADS=$${OUTSTATION_RELOADS:-1000} OUTSTATION_BROKER_RELOADS=$${OUTSTATION_BROKER_RELOADS:-100} \
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)

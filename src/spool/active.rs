@@ -309,7 +309,7 @@ impl Active {
     pub(crate) fn write<S: Storage>(&mut self, storage: &mut S, mut write: Write) -> Result<(), StorageError> {
         let end = write.end();
         // A write that stays within its page finds the zeros of the one that began it, unless it takes a longer one back.
-        if write.at % PAGE == 0 || page_up(end) != page_up(write.at) || write.at != self.written_end {
+        if write.at.is_multiple_of(PAGE) || page_up(end) != page_up(write.at) || write.at != self.written_end {
             let padded = page_up(end).saturating_sub(write.at) as usize;
             write.bytes.resize(padded, 0);
         }

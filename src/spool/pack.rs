@@ -35,7 +35,7 @@ const PACK_READ_MAX: u32 = 72 << 20;
 
 /// For each byte written so many are read for a packing that is under way: as many segments become one while one is
 /// filled.
-const PACK_PACE: u32 = PACK_MAX as u32;
+const PACK_PACE: u32 = 32;
 
 /// A packing that is under way.
 #[derive(Debug)]

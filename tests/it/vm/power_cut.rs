@@ -84,6 +84,7 @@ struct Life {
     qemu: Child,
     serial: Log,
     log: PathBuf,
+    console: PathBuf,
     looks: Vec<Look>,
 }
 
@@ -105,7 +106,7 @@ impl Life {
             .expect("start qemu-system-x86_64");
         let serial = Log::new();
         serial.follow(qemu.stdout.take().expect("its stdout"));
-        Self { qemu, serial, log: log.to_owned(), looks: Vec::new() }
+        Self { qemu, serial, log: log.to_owned(), console: guest.console(), looks: Vec::new() }
     }
 
     /// The guest's time that it told last, nanoseconds since 1970.
@@ -149,6 +150,9 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         self.serial.show_on_failure("guest");
+        if std::thread::panicking() {
+            eprintln!("console:\n{}", String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()));
+        }
     }
 }
 
