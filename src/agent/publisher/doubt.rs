@@ -23,8 +23,10 @@
 //! - Together with a mark the broker is asked for a subscription that nobody ever made: who says 0x00 to that as well
 //!   knows nothing, and the session is given up.
 //! - While it is asked nothing else is sent, and what the broker says of exchanges is held back.
-//! - 3.1.1 has no codes in UNSUBACK: there a doubtful session is given up. Only QoS 2 needs all this: at QoS 1 a lost
-//!   session costs copies, never messages.
+//! - 3.1.1 has no codes in UNSUBACK. There the mark is a subscription to the agent's own status, and the question is a
+//!   status: whoever hears himself is in his own session, since nothing was subscribed to in any other. It takes nothing
+//!   away, and may be asked for ever; who hears nothing for a while gives the session up.
+//! - Only QoS 2 needs all this: at QoS 1 a lost session costs copies, never messages.
 
 use std::time::Duration;
 
@@ -32,8 +34,8 @@ use tracing::{debug, info};
 
 use super::Publisher;
 use crate::agent::log::{Ended, SessionStep};
-use crate::mqtt::packet::{Filter, PropertyList, RetainHandling};
-use crate::mqtt::session::{Event, RequestError};
+use crate::mqtt::packet::{Filter, Properties, PropertyList, Publish, RetainHandling};
+use crate::mqtt::session::{Event, Message, RequestError};
 use crate::mqtt::{PacketId, QoS, Reason, Version};
 
 /// Marks of a session. More filters in one SUBSCRIBE are refused by some brokers.
@@ -43,6 +45,8 @@ const NEVER_PLANTED: &str = "none";
 /// After so many connections in a row that ended before SUBACK, messages of QoS 2 do not wait for it any more: there is
 /// a broker that does not answer.
 const UNANSWERED_MAX: u8 = 3;
+/// How long the agent listens for itself (3.1.1).
+const ECHO_MAX: Duration = Duration::from_secs(10);
 /// Events that are held back while it is asked; more than can be in flight never come.
 const HELD_MAX: usize = 4096;
 
@@ -60,12 +64,17 @@ pub(super) struct Doubt {
     held: Vec<Event>,
 }
 
-/// An UNSUBSCRIBE that is under way.
-#[derive(Clone, Copy, Debug)]
-struct Question {
-    id: PacketId,
-    mark: usize,
+/// What was asked, and waits for its answer.
+#[derive(Debug)]
+enum Question {
+    /// By UNSUBSCRIBE.
+    Mark { id: PacketId, mark: usize },
+    /// By a status, which is heard until then, or not (3.1.1).
+    Echo { status: Vec<u8>, until: Duration },
 }
+
+/// Why a session is given up of which the broker can't say whose it is.
+pub(super) const NOBODY_KNOWS: &str = "the broker can't tell whose session it is";
 
 /// What a session turned out to be.
 pub(super) enum Verdict {
@@ -101,6 +110,19 @@ impl Doubt {
     /// Nothing may be sent, and events are held, until the broker has answered.
     pub(super) fn is_asking(&self) -> bool {
         self.asking.is_some()
+    }
+
+    /// Until when an answer counts, where only time says that there is none.
+    pub(super) fn listens_until(&self) -> Option<Duration> {
+        match self.asking {
+            Some(Question::Echo { until, .. }) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether this message is what was said to hear it.
+    fn is_echo(&self, payload: &[u8]) -> bool {
+        matches!(&self.asking, Some(Question::Echo { status, .. }) if status == payload)
     }
 
     /// A message of QoS 2 has to wait: the session does not bear its marks yet.
@@ -164,22 +186,47 @@ impl Publisher {
     }
 
     fn ask(&mut self, now: Duration, mark: usize) -> bool {
-        if self.session.version() != Version::V5 {
-            return false;
-        }
-        let filters = [self.never_subscribed(), self.mark(mark)];
-        let asked = self.session.unsubscribe(now, &[&filters[0], &filters[1]]);
-        self.doubt.asking = asked.ok().map(|id| Question { id, mark });
+        self.doubt.asking = if self.session.version() == Version::V5 {
+            let filters = [self.never_subscribed(), self.mark(mark)];
+            let asked = self.session.unsubscribe(now, &[&filters[0], &filters[1]]);
+            asked.ok().map(|id| Question::Mark { id, mark })
+        } else {
+            self.say_to_hear(now)
+        };
         self.doubt.asking.is_some()
+    }
+
+    /// At QoS 0: exchanges of the session may have used up all that may be in flight.
+    fn say_to_hear(&mut self, now: Duration) -> Option<Question> {
+        let status = self.online("online");
+        let message = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            topic: self.setup.mqtt.topics.status.as_ref()?.as_str(),
+            id: None,
+            properties: Properties::EMPTY,
+            payload: &status,
+        };
+        self.session.publish(now, &message).ok()?;
+        Some(Question::Echo { status, until: now + ECHO_MAX })
+    }
+
+    /// What a session of ours is subscribed to, to tell it from others.
+    fn marks(&self) -> Vec<String> {
+        if self.session.version() == Version::V5 {
+            return (0..MARKS_MAX).map(|mark| self.mark(mark)).collect();
+        }
+        self.setup.mqtt.topics.status.iter().map(|topic| topic.as_str().to_owned()).collect()
     }
 
     /// Marks a session that is known to be ours, where it does not bear all marks and this connection can bear one.
     fn plant(&mut self, now: Duration) {
         let is_used = self.setup.exactly_once && self.session.limits().maximum_qos == QoS::ExactlyOnce;
-        if self.doubt.is_settled || !is_used || self.session.version() != Version::V5 {
+        let names = self.marks();
+        if self.doubt.is_settled || !is_used || names.is_empty() {
             return;
         }
-        let names: Vec<String> = (0..MARKS_MAX).map(|mark| self.mark(mark)).collect();
         let filters: Vec<Filter<'_>> = names.iter().map(|name| mark_filter(name)).collect();
         let mut count = filters.len();
         self.doubt.planting = loop {
@@ -199,11 +246,22 @@ impl Publisher {
     /// SUBACK.
     pub(super) fn planted(&mut self, id: PacketId, reasons: &[Reason]) {
         if self.doubt.planted(id, reasons) == Some(false) {
-            info!(
-                "the broker takes no subscription to {}: after a cut at the wrong moment QoS 2 may come twice",
-                self.mark('+')
-            );
+            let marks = match self.session.version() {
+                Version::V5 => self.mark('+'),
+                Version::V311 => self.marks().concat(),
+            };
+            info!("the broker takes no subscription to {marks}: after a cut at the wrong moment QoS 2 may come twice");
         }
+    }
+
+    /// A message came: whether it shows that the session is ours.
+    pub(super) async fn heard(&mut self, now: Duration, message: &Message) -> Result<Option<Vec<Event>>, Ended> {
+        let is_status = self.setup.mqtt.topics.status.as_ref().is_some_and(|topic| topic.as_str() == message.topic());
+        if !is_status || !self.doubt.is_echo(message.payload()) {
+            return Ok(None);
+        }
+        debug!("the session is ours: the agent hears itself");
+        self.is_ours(now).await.map(Some)
     }
 
     /// UNSUBACK: what the session is, once that is clear.
@@ -213,11 +271,10 @@ impl Publisher {
         id: PacketId,
         reasons: &[Reason],
     ) -> Result<Option<Verdict>, Ended> {
-        let Some(Question { mark, .. }) = self.doubt.asking.take_if(|question| question.id == id) else {
-            return Ok(None);
-        };
+        let is_it = |question: &mut Question| matches!(question, Question::Mark { id: asked, .. } if *asked == id);
+        let Some(Question::Mark { mark, .. }) = self.doubt.asking.take_if(is_it) else { return Ok(None) };
         match Answer::of(reasons) {
-            Answer::Useless => return Ok(Some(Verdict::Another("the broker can't tell whose session it is"))),
+            Answer::Useless => return Ok(Some(Verdict::Another(NOBODY_KNOWS))),
             Answer::NotThere if mark + 1 < MARKS_MAX && self.ask(now, mark + 1) => return Ok(None),
             Answer::NotThere => {
                 return Ok(Some(Verdict::Another("the broker has begun another session without saying so")));
@@ -225,17 +282,23 @@ impl Publisher {
             Answer::Ours => {}
         }
         debug!("the session is ours, by mark {mark}");
+        Ok(Some(Verdict::Ours(self.is_ours(now).await?)))
+    }
+
+    /// The doubt is over; gives what was held back.
+    async fn is_ours(&mut self, now: Duration) -> Result<Vec<Event>, Ended> {
+        self.doubt.asking = None;
         let held = std::mem::take(&mut self.doubt.held);
         // Some marks were taken away by asking.
         (self.doubt.is_doubtful, self.doubt.is_settled) = (false, false);
         let at = self.log.session(SessionStep::Resumed).await?;
         self.release(&at.released);
         self.plant(now);
-        Ok(Some(Verdict::Ours(held)))
+        Ok(held)
     }
 }
 
-/// Nothing that is published or kept there is wanted, least of all what a source of that name says itself.
+/// In 5 nothing that is published or kept there is wanted, least of all what a source of that name says itself.
 fn mark_filter(name: &str) -> Filter<'_> {
     Filter { no_local: true, retain_handling: RetainHandling::DoNotSend, ..Filter::new(name, QoS::AtMostOnce) }
 }

@@ -39,6 +39,11 @@ impl Publisher {
                     None => {}
                 },
                 event => {
+                    if let Event::Message(message) = &event
+                        && let Some(held) = self.heard(clock::now(), message).await?
+                    {
+                        waiting.extend(held);
+                    }
                     if let Err(end) = self.event(link, event) {
                         return Ok(Some(end));
                     }

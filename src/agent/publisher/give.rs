@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use super::blame::Trial;
+use super::doubt::NOBODY_KNOWS;
 use super::link::Link;
 use super::window::{Item, packet_id};
 use super::{End, Publisher};
@@ -35,6 +36,12 @@ impl Publisher {
                 link.trial = None;
             }
             let waits = (self.culprit.is_narrow() || link.trial.is_some()) && !self.is_quiet();
+            if let Some(until) = self.doubt.listens_until() {
+                return match until.checked_sub(now) {
+                    Some(wait) if !wait.is_zero() => Ok(Gave::Wait(wait)),
+                    _ => Err(self.distrust(NOBODY_KNOWS.into())),
+                };
+            }
             let want = self.session.want();
             if want == Want::Nothing || self.doubt.is_asking() || waits {
                 return Ok(Gave::All);

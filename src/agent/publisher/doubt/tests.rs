@@ -44,10 +44,20 @@ fn messages_wait_for_the_marks_but_not_for_ever() {
 
 #[test]
 fn what_is_held_back_and_lost_is_said() {
-    let mut doubt = Doubt { asking: Some(Question { id: id(1), mark: 0 }), ..Doubt::default() };
+    let mut doubt = Doubt { asking: Some(Question::Mark { id: id(1), mark: 0 }), ..Doubt::default() };
     assert!(doubt.hold(Event::Received { id: id(5) }).is_none());
     assert!(doubt.disconnected() && !doubt.disconnected());
     assert!(doubt.hold(Event::Received { id: id(5) }).is_some(), "only while it is asked");
+}
+
+/// 3.1.1: only what was said for it proves anything, not what somebody said before.
+#[test]
+fn who_hears_himself_is_at_home() {
+    let until = Duration::from_secs(9);
+    let doubt = Doubt { asking: Some(Question::Echo { status: b"17:00".to_vec(), until }), ..Doubt::default() };
+    assert!(doubt.is_asking() && doubt.is_echo(b"17:00") && !doubt.is_echo(b"16:59"));
+    assert_eq!(doubt.listens_until(), Some(until));
+    assert!(!Doubt::default().is_echo(b""));
 }
 
 /// One connection of a client in doubt.
