@@ -21,7 +21,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        run("umount", &["-l", &shown(&self.0)]);
+        // Gone when this returns, if it can be: a lazy one may write to its image later.
+        let _ = run("umount", &[&shown(&self.0)]) || run("umount", &["-l", &shown(&self.0)]);
     }
 }
 

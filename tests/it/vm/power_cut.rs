@@ -234,8 +234,10 @@ impl Bench {
         let writes = Writes::read(&life.log);
         let flushes = writes.flushes();
         let arrived: Vec<_> = checker.look(|seen| seen.messages.iter().map(|message| named(&message.json)).collect());
-        fs::copy(self.path("disk"), self.path("after")).expect("copy the disk");
-        let after = recover(&self.path("after"), &self.path("mounted")).expect("the disk as it is");
+        let end = self.path(&format!("after-{}", self.verdict.images));
+        fs::copy(self.path("disk"), &end).expect("copy the disk");
+        let after = recover(&end, &self.path("mounted")).expect("the disk as it is");
+        fs::remove_file(&end).expect("remove the copy");
         let mut places: Vec<usize> = (0..images)
             .filter_map(|_| flushes.get(self.random.below(flushes.len() as u64) as usize).copied())
             .collect();
@@ -246,7 +248,8 @@ impl Bench {
             writes.replay(at..flush + 1, &base);
             at = flush + 1;
             let next = flushes.iter().copied().find(|&next| next > flush).unwrap_or(writes.len());
-            let image = self.path("image");
+            // A file of its own: `mount` takes a loop device again that still has the file of this name.
+            let image = self.path(&format!("image-{}", self.verdict.images));
             fs::copy(self.path("before"), &image).expect("copy the image");
             let file = File::options().write(true).open(&image).expect("the image");
             writes.replay_some(flush + 1..next, &file, &mut self.random);
@@ -257,6 +260,7 @@ impl Bench {
                 let _ = fs::copy(&image, &kept);
                 panic!("entry {flush} of {}: {error}; an image of it: {}", writes.len(), kept.display());
             }
+            fs::remove_file(&image).expect("remove the image");
         }
     }
 
