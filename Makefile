@@ -64,10 +64,10 @@ test-long: setup brokers devices validator plugins ## a million sessions, a mill
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
 
-test-vm: setup plugins ## what needs a kernel of its own, in a virtual machine
+test-vm: setup plugins ## what needs a kernel of its own, in a virtual machine (VM_TESTS=vm::gpio: some of it)
 	@echo '== tests in a virtual machine'
 	@if folder=$$(packaging/setup-vm); then \
-	    OUTSTATION_VM="$$folder" cargo test $(LOCKED) --test it vm:: -- --ignored --test-threads=1 --nocapture; \
+	    OUTSTATION_VM="$$folder" cargo test $(LOCKED) --test it $(or $(VM_TESTS),vm::) -- --ignored --test-threads=1 --nocapture; \
 	else \
 	    echo '== SKIPPED: tests in a virtual machine: the reason is above'; \
 	fi
