@@ -27,7 +27,7 @@ use super::start::{self, NoStart, Passed, Surroundings};
 use crate::config;
 use crate::encode::{self, Route};
 use crate::os::clock;
-use crate::plugin::{About, Failure, Instance, Rejection, Trigger};
+use crate::plugin::{About, Failure, Instance, Rejection, Trial, Trigger};
 use crate::reading::{Batch, Quality, READINGS_MAX, Reading, Timestamp};
 use crate::status::{self, SourceState};
 
@@ -201,7 +201,7 @@ impl Source {
     }
 
     async fn start(&mut self) -> Result<Instance, NoStart> {
-        let loaded = start::load(&self.settings, &self.around, false).await?;
+        let loaded = start::load(&self.settings, &self.around, Trial::default()).await?;
         self.about = loaded.about.clone().or(self.about.take());
         self.takes_commands(loaded.takes_commands()).await;
         loaded.start().await

@@ -62,16 +62,15 @@ pub struct Loaded {
 }
 
 /// Finds and loads the plugin of a source.
-pub async fn load(settings: &config::Source, around: &Surroundings, trial: bool) -> Result<Loaded, NoStart> {
+pub async fn load(settings: &config::Source, around: &Surroundings, trial: Trial) -> Result<Loaded, NoStart> {
     let name = &settings.plugin;
     let Some(file) = places::plugin(&around.plugin_dirs, name) else {
         let dirs: Vec<_> = around.plugin_dirs.iter().map(|dir| dir.display().to_string()).collect();
         return Err(NoStart::Hopeless(format!("there is no {name}.wasm in {}", dirs.join(", "))));
     };
     let plugin = around.host.load(&file).await.map_err(|error| NoStart::Hopeless(error.to_string()))?;
-    let state = Arc::new(PluginState::new(around.log.clone(), &settings.name, trial));
-    let spec = SourceSpec::new(settings).with_state(state.clone());
-    let spec = if trial { spec.on_trial() } else { spec };
+    let state = Arc::new(PluginState::new(around.log.clone(), &settings.name, trial.clone()));
+    let spec = SourceSpec { state: Some(state.clone()), trial, ..SourceSpec::new(settings) };
     let granted = plugin.missing_grants(&spec.grants).is_empty();
     let about = if granted { plugin.describe(&spec).await.ok() } else { None };
     if let Some(point) = about.as_ref().and_then(|about| colliding_point(settings, around, about)) {
@@ -130,7 +129,7 @@ impl Passed {
     /// It takes over: what it wrote during its trial counts now, and it may drive and write.
     pub async fn take_over(self) -> Instance {
         self.trial.end();
-        if let Err(why) = self.state.promote().await {
+        if let Err(why) = self.state.write_held().await {
             tracing::warn!("the new plugin's first values can't be kept: {why}");
         }
         self.instance
@@ -140,7 +139,7 @@ impl Passed {
 /// Starts a plugin that was replaced, and polls it once beside the old one. Its readings are dropped.
 pub async fn trial(settings: config::Source, around: Surroundings) -> Result<Passed, String> {
     let passed = async {
-        let loaded = load(&settings, &around, true).await?;
+        let loaded = load(&settings, &around, Trial::begin()).await?;
         let mut instance = loaded.start().await?;
         instance.run(Trigger::Start, Timestamp(clock::wall_ns())).await?;
         let takes_commands = loaded.takes_commands();

@@ -5,7 +5,7 @@
 use tokio::sync::Mutex;
 
 use super::log::Log;
-use crate::plugin::{StateFuture, StateStore};
+use crate::plugin::{StateFuture, StateStore, Trial};
 
 /// Writes that one trial may make; it has one start and one poll.
 const HELD_MAX: usize = 1024;
@@ -16,21 +16,22 @@ type Write = (String, Option<Vec<u8>>);
 pub struct PluginState {
     log: Log,
     owner: String,
-    /// `Some` during a trial.
-    held: Mutex<Option<Vec<Write>>>,
+    trial: Trial,
+    /// What was written while the trial was on.
+    held: Mutex<Vec<Write>>,
 }
 
 impl PluginState {
-    /// Of the source with this name; `trial` holds writes back until [`PluginState::promote`].
-    pub fn new(log: Log, source: &str, trial: bool) -> Self {
+    /// Of the source with this name. While `trial` is on, writes are held back.
+    pub fn new(log: Log, source: &str, trial: Trial) -> Self {
         // The agent's own values have an owner without a slash.
-        Self { log, owner: format!("source/{source}"), held: Mutex::new(trial.then(Vec::new)) }
+        Self { log, owner: format!("source/{source}"), trial, held: Mutex::new(Vec::new()) }
     }
 
-    /// The trial has passed: what it wrote is written, and so is all that follows.
-    pub async fn promote(&self) -> Result<(), String> {
-        let held = self.held.lock().await.take();
-        for (key, value) in held.into_iter().flatten() {
+    /// The trial was ended: what was held back is written.
+    pub async fn write_held(&self) -> Result<(), String> {
+        let held = std::mem::take(&mut *self.held.lock().await);
+        for (key, value) in held {
             self.log.set_value(&self.owner, key, value).await?;
         }
         Ok(())
@@ -45,14 +46,15 @@ impl StateStore for PluginState {
     fn write(&self, key: &str, value: Option<&[u8]>) -> StateFuture<'_, ()> {
         let (key, value) = (key.to_owned(), value.map(<[u8]>::to_vec));
         Box::pin(async {
-            match self.held.lock().await.as_mut() {
-                Some(held) if held.len() >= HELD_MAX => Err("too many writes before the plugin has taken over".into()),
-                Some(held) => {
-                    held.push((key, value));
-                    Ok(())
-                }
-                None => self.log.set_value(&self.owner, key, value).await,
+            if !self.trial.holds() {
+                return self.log.set_value(&self.owner, key, value).await;
             }
+            let mut held = self.held.lock().await;
+            if held.len() >= HELD_MAX {
+                return Err("too many writes before the plugin has taken over".into());
+            }
+            held.push((key, value));
+            Ok(())
         })
     }
 }

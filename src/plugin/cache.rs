@@ -82,7 +82,7 @@ impl Cache {
         if !is_private(&fs::symlink_metadata(&self.folder).ok()?) {
             return None;
         }
-        load(engine, key, &self.file(key))
+        load(engine, key, &self.file(key)).ok()
     }
 
     /// Whether something is kept under this key, good or not.
@@ -137,7 +137,12 @@ pub fn write(file: &Path, key: &Key, code: &[u8]) -> io::Result<()> {
 }
 
 /// The component in this file, where all of it is right.
-pub fn load(engine: &Engine, key: &Key, file: &Path) -> Option<Component> {
+pub fn load(engine: &Engine, key: &Key, file: &Path) -> Result<Component, String> {
+    let code = trusted(key, file).ok_or("it is not what the compiler wrote")?;
+    deserialize(engine, &code)
+}
+
+fn trusted(key: &Key, file: &Path) -> Option<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
@@ -147,8 +152,7 @@ pub fn load(engine: &Engine, key: &Key, file: &Path) -> Option<Component> {
     if !(metadata.is_file() && is_private(&metadata) && metadata.len() <= CODE_MAX + HEADER as u64) {
         return None;
     }
-    let code = verified(file, key)?;
-    deserialize(engine, &code)
+    verified(file, key)
 }
 
 fn verified(mut file: File, key: &Key) -> Option<Vec<u8>> {
@@ -176,9 +180,9 @@ fn verified(mut file: File, key: &Key) -> Option<Vec<u8>> {
     unsafe_code,
     reason = "loading compiled code, which wasmtime cannot verify; what is verified instead stands above"
 )]
-fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
     // SAFETY: `code` is the unchanged output of `Engine::precompile_component`, as the documentation says.
-    unsafe { Component::deserialize(engine, code) }.ok()
+    unsafe { Component::deserialize(engine, code) }.map_err(|error| format!("{error:#}"))
 }
 
 /// Ours, and nobody else may write to it.

@@ -74,7 +74,7 @@ fn holds(grants: &Grants, interface: &str) -> bool {
 /// What to say of imports that the host does not have.
 pub fn hint(imports: &[String]) -> &'static str {
     if imports.iter().any(|import| import.starts_with("wasi:")) {
-        "; plugins need no WASI: build for wasm32-unknown-unknown, or adapt with stubs"
+        "; plugins need no WASI, and of WASI 0.2 they get clocks, random numbers and their log: build for wasm32-unknown-unknown, or with stubs"
     } else if imports.iter().any(|import| import.starts_with("outstation:")) {
         "; it was built for another version of the agent"
     } else {

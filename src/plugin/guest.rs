@@ -209,6 +209,14 @@ impl types::Host for Guest {}
 
 impl log::Host for Guest {
     async fn log(&mut self, level: log::Level, context: String, message: String) -> Result<()> {
+        self.write_log(level, &context, &message);
+        Ok(())
+    }
+}
+
+impl Guest {
+    /// A line of the plugin's, under the log's limits.
+    pub(super) fn write_log(&mut self, level: log::Level, context: &str, message: &str) {
         let (admitted, dropped) = self.log.admit(clock::now().as_secs());
         let source = self.name.as_str();
         if dropped > 0 {
@@ -216,10 +224,10 @@ impl log::Host for Guest {
         }
         if !admitted {
             self.count_refused();
-            return Ok(());
+            return;
         }
-        let message = one_line(&message, LOG_LINE_MAX);
-        let context = one_line(&context, LOG_CONTEXT_MAX);
+        let message = one_line(message, LOG_LINE_MAX);
+        let context = one_line(context, LOG_CONTEXT_MAX);
         let line = if context.is_empty() { message } else { format!("{context}: {message}") };
         match level {
             log::Level::Trace => trace!(target: "plugin", source, "{line}"),
@@ -228,7 +236,34 @@ impl log::Host for Guest {
             log::Level::Warn => warn!(target: "plugin", source, "{line}"),
             log::Level::Error | log::Level::Critical => error!(target: "plugin", source, "{line}"),
         }
-        Ok(())
+    }
+
+    /// The clocks that it sees: this machine's, or of the one that is simulated.
+    pub(super) fn monotonic_now(&self) -> Duration {
+        self.simulation.as_ref().map_or_else(clock::now, |there| there.machine().monotonic())
+    }
+
+    pub(super) fn wall_now_ns(&self) -> i64 {
+        self.simulation.as_ref().map_or_else(clock::wall_ns, |there| there.machine().wall_ns())
+    }
+
+    /// Lets time pass, no longer than the call may last. It could have waited for its next slot instead: this is the
+    /// plugin's own time.
+    pub(super) async fn pass(&mut self, time: Duration) {
+        let time = time.min(self.meter.remaining());
+        self.meter.charge(time);
+        match &mut self.simulation {
+            Some(there) => there.sleep(time),
+            None => tokio::time::sleep(time).await,
+        }
+    }
+
+    /// Lets time pass until then.
+    pub(super) async fn wait_until(&mut self, at: Duration) {
+        let time = at.saturating_sub(self.monotonic_now());
+        if !time.is_zero() {
+            self.pass(time).await;
+        }
     }
 }
 
@@ -240,18 +275,15 @@ impl config::Host for Guest {
 
 impl clock_import::Host for Guest {
     async fn now(&mut self) -> Result<i64> {
-        Ok(clock::wall_ns())
+        Ok(self.wall_now_ns())
     }
 
     async fn monotonic(&mut self) -> Result<u64> {
-        Ok(nanoseconds(clock::now()))
+        Ok(nanoseconds(self.monotonic_now()))
     }
 
     async fn sleep(&mut self, how_long: u64) -> Result<()> {
-        let time = Duration::from_nanos(how_long).min(self.meter.remaining());
-        // It could have waited for its next slot instead: this is its own time.
-        self.meter.charge(time);
-        tokio::time::sleep(time).await;
+        self.pass(Duration::from_nanos(how_long)).await;
         Ok(())
     }
 

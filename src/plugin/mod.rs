@@ -32,6 +32,7 @@ mod signature;
 mod simulated;
 mod spec;
 mod ticker;
+mod wasi;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -253,7 +254,8 @@ impl Host {
             Ok(()) => {
                 let (engine, key, path) = (self.0.engine.clone(), *key, work_file.clone());
                 let loaded = tokio::task::spawn_blocking(move || cache::load(&engine, &key, &path)).await;
-                loaded.ok().flatten().ok_or_else(|| "what the compiler wrote cannot be loaded".to_owned())
+                let loaded = loaded.unwrap_or_else(|error| Err(error.to_string()));
+                loaded.map_err(|reason| not_loaded(&reason, options.engine))
             }
             Err(reason) => Err(reason),
         };
@@ -273,12 +275,15 @@ impl Host {
         let kind = component.component_type();
         let imports: Vec<String> = kind.imports(&self.0.engine).map(|(name, _)| name.to_owned()).collect();
         let exports = kind.exports(&self.0.engine).map(|(name, _)| name.to_owned()).collect();
-        let unknown: Vec<String> = imports.iter().filter(|import| !grants::is_offered(import)).cloned().collect();
+        let is_unknown = |import: &&String| !grants::is_offered(import) && !wasi::is_offered(import);
+        let unknown: Vec<String> = imports.iter().filter(is_unknown).cloned().collect();
         if !unknown.is_empty() {
             let hint = grants::hint(&unknown);
             return Err(LoadError::Imports { file: file.to_owned(), imports: unknown, hint });
         }
-        let pre = self.0.linker.instantiate_pre(component).and_then(bindings::Host_Pre::new);
+        let pre = wasi::linker(&self.0.linker, component)
+            .and_then(|own| own.as_ref().unwrap_or(&self.0.linker).instantiate_pre(component))
+            .and_then(bindings::Host_Pre::new);
         match pre {
             Ok(pre) => Ok(Loaded { pre, imports, exports }),
             Err(error) => {
@@ -354,6 +359,19 @@ enum Refused {
     Cache(io::Error),
     /// The component itself.
     Component(String),
+}
+
+/// Why compiled code cannot be loaded, and what to do about it.
+fn not_loaded(reason: &str, engine: EngineKind) -> String {
+    let no_machine_code = engine == EngineKind::Native && reason.contains("executable");
+    if no_machine_code {
+        format!(
+            "machine code may not be loaded here, as under MemoryDenyWriteExecute; with `[agent] engine = \"pulley\"` plugins \
+             are interpreted, and need none ({reason})"
+        )
+    } else {
+        format!("what the compiler wrote cannot be loaded: {reason}")
+    }
 }
 
 /// The file's SHA-256, where it looks like a component.

@@ -84,6 +84,11 @@ impl Simulation {
         &self.machine
     }
 
+    /// The plugin lets time pass.
+    pub(super) fn sleep(&mut self, time: std::time::Duration) {
+        self.machine.sleep(time);
+    }
+
     /// Time passes until the next poll. Gives the lines on which an edge waits that the plugin wants to be woken for.
     pub fn advance(&mut self) -> Vec<String> {
         let before = self.machine.poll();

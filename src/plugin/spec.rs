@@ -98,13 +98,6 @@ impl SourceSpec {
         }
     }
 
-    /// For an instance beside the one that works.
-    #[must_use]
-    pub fn on_trial(mut self) -> Self {
-        self.trial = Trial::begin();
-        self
-    }
-
     /// With a store for its values.
     #[must_use]
     pub fn with_state(mut self, state: Arc<dyn StateStore>) -> Self {

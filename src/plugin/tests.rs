@@ -107,3 +107,4 @@ fn spec() -> SourceSpec {
 mod files;
 mod guests;
 mod system;
+mod wasi;

@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::harness::plugins::Fixture;
-use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
+use serde_json::json;
+
+use crate::harness::plugins::{Fixture, fixtures::devices};
+use crate::harness::{
+    Agent, Broker, Checker, Commander, Extras, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until,
+};
 
 /// What the agent's memory may be above what it was before, once the hostile ones are gone: coarse, since an allocator
 /// keeps some; one of them alone may take 16 MiB.
@@ -11,6 +15,10 @@ const GROWN_KIB_MAX: u64 = 48 << 10;
 
 const LOOP: &str = "(loop $for_ever (br $for_ever)) unreachable";
 const BOMB: &str = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
+
+/// A Modbus line on which nobody answers, and the grant of one unit on it.
+const RIG: &str = "[bus.rig]\nurl = \"tcp://127.0.0.1:1\"\n";
+const GRANT: &str = "allow.modbus.rig = { units = [1] }\n";
 
 /// A list of readings that begins at 131072.
 fn list(count: u32, each: &str) -> String {
@@ -56,6 +64,7 @@ fn deadly() -> Vec<(&'static str, Fixture)> {
         ("texts", with("describe", "(i32.store8 (i32.const 592) (i32.const 4)) (i32.const 512)").with("run", texts)),
         ("points", with("describe", points)),
         ("index", with("run", index)),
+        ("handles", devices::leak()),
     ];
     for entry in ["start", "check", "describe", "init", "run"] {
         let name = ["trap-start", "trap-check", "trap-describe", "trap-init", "trap-run"];
@@ -83,10 +92,12 @@ async fn they_die_alone() {
         site.write(&format!("plugins/{name}.wasm"), fixture.build());
         writeln!(
             all,
-            "[source.{name}]\nplugin = \"{name}\"\nevery = \"100ms\"\nlimits = {{ memory = \"16MiB\", time = \"300ms\" }}"
+            "[source.{name}]\nplugin = \"{name}\"\nevery = \"100ms\"\nlimits = {{ memory = \"16MiB\", time = \"300ms\" }}\n{}",
+            if name == "handles" { GRANT } else { "" }
         )
         .unwrap();
     }
+    all += RIG;
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, 10, SOON).await;
     let before = memory_kib(&agent);
@@ -120,4 +131,83 @@ async fn they_die_alone() {
     let counts: Vec<u64> =
         of_last_life.map(|message| message.json["values"]["count"].as_u64().expect("a count")).collect();
     assert!(counts.iter().copied().eq(1..=counts.len() as u64), "every poll came, of one instance: {counts:?}");
+}
+
+fn of_source(status: &serde_json::Value, name: &str) -> serde_json::Value {
+    let sources = status["sources"].as_array().map(Vec::as_slice).unwrap_or_default();
+    sources.iter().find(|source| source["name"] == name).cloned().unwrap_or_default()
+}
+
+fn number(status: &serde_json::Value, name: &str, what: &str) -> u64 {
+    of_source(status, name)[what].as_u64().unwrap_or(0)
+}
+
+/// What only asks for too much is refused, counted, and goes on: a flood of log lines, calls that are not granted, each
+/// followed by one that is; and a file of 50 MB is a plugin like any other.
+#[tokio::test]
+async fn what_is_refused_is_counted_and_ends_nothing() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let one = |name: &str, more: &str| format!("[source.{name}]\nplugin = \"{name}\"\nevery = \"100ms\"\n{more}");
+    let rest = [STEADY, RIG, &one("flood", ""), &one("asker", GRANT)].concat();
+    let site = Site::new(&config(&broker.url(), &rest), &["steady", "flood", "asker"]);
+    let agent = site.start();
+    // 1000 lines a run: 20 a second are written, the others counted, in `status` and in the log.
+    let status = site
+        .status_until(|status| number(status, "flood", "polls") >= 30 && number(status, "asker", "polls") >= 30)
+        .await;
+    let (runs, refused) = (number(&status, "flood", "polls"), number(&status, "flood", "refused"));
+    let written = site.log.count(&["source=\"flood\"", "rig"]) as u64;
+    assert!(
+        refused + 25 * (status["uptime_s"].as_u64().unwrap_or(0) + 2) >= (runs - 1) * 1000,
+        "{refused} of {runs} runs"
+    );
+    assert!(written < 1000, "{written} lines");
+    agent.says(&["source=\"flood\"", "lines were dropped: more than 20 in a second"]).await;
+    let (runs, refused) = (number(&status, "asker", "polls"), number(&status, "asker", "refused"));
+    assert!(refused >= runs - 1 && refused <= runs + 1, "{refused} of {runs} runs");
+    let before = memory_kib(&agent);
+    // 50 MB more, and gone again.
+    crate::harness::plugins::install("huge", &site.path("plugins"));
+    site.write("agent.toml", config(&broker.url(), &format!("{rest}{}", one("huge", ""))));
+    let status = site.status_until(|status| number(status, "huge", "polls") >= 10).await;
+    for name in ["steady", "flood", "asker", "huge"] {
+        let source = of_source(&status, name);
+        assert_eq!((&source["state"], &source["restarts"]), (&json!("running"), &json!(0)), "{source}");
+    }
+    let with = memory_kib(&agent);
+    site.write("agent.toml", config(&broker.url(), &rest));
+    site.status_until(|status| of_source(status, "huge").is_null()).await;
+    let after = memory_kib(&agent);
+    eprintln!("memory: {before} KiB before the 50 MB, {with} KiB with them, {after} KiB after");
+    assert!(after <= before + (8 << 10), "{before} KiB before, {after} KiB after");
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    crate::isolation::assert_unbroken(&checker);
+}
+
+/// A command that never comes back takes the source's time and no more: it is answered, and the source starts again.
+#[tokio::test]
+async fn a_command_that_hangs_is_ended() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let commander = Commander::start(broker.address(), &["outstation/press-7/reply/#"]).await;
+    let valve = "[source.valve]\nplugin = \"valve\"\nevery = \"100ms\"\nlimits = { time = \"500ms\" }\n";
+    let site = Site::new(&config(&broker.url(), &format!("{STEADY}{valve}")), &["steady", "valve"]);
+    let agent = site.start();
+    agent.says(&["commands are taken on"]).await;
+    let (topic, reply) = ("outstation/press-7/command/valve", "outstation/press-7/reply/valve");
+    commander.send(topic, &json!({"id": "h-1", "name": "hang"}).to_string(), Extras::default()).await;
+    let (answer, _) = commander.answer(reply, "h-1").await;
+    assert_eq!((&answer["ok"], &answer["error"]), (&json!(false), &json!("failed")), "{answer}");
+    assert!(answer["message"].as_str().is_some_and(|message| message.contains("500 ms")), "{answer}");
+    // It is there again, and takes the next one.
+    commander.send(topic, &json!({"id": "h-2", "name": "echo", "args": 7}).to_string(), Extras::default()).await;
+    assert_eq!(commander.answer(reply, "h-2").await.0["result"], 7);
+    let status = site.status().await;
+    assert_eq!(number(&status, "valve", "restarts"), 1, "{status}");
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    crate::isolation::assert_unbroken(&checker);
 }

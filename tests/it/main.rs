@@ -36,6 +36,7 @@ mod plugin_files;
 mod points;
 mod program;
 mod protocol;
+mod pulley;
 mod refused;
 mod reload;
 mod reload_files;

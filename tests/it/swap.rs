@@ -1,6 +1,7 @@
 //! A plugin's file is replaced: what the old one knows goes on in the new one, a bad one changes nothing, and a
 //! thousand of them leave nothing behind. F-39, F-43, F-45.
 
+use crate::harness::modbus_device::Device;
 use crate::harness::plugins::{Fixture, fixtures};
 use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY, Site, config, wait_until};
 use crate::isolation::assert_unbroken;
@@ -144,4 +145,42 @@ async fn many_swaps_leave_nothing_behind() {
     let counts = stand.counts();
     assert!(counts.iter().copied().eq(1..=counts.len() as u64), "{counts:?}");
     stand.end().await;
+}
+
+/// A plugin that is on trial writes to no device: each count is written once, by the one that works, in order, although
+/// each trial tries to write one of its own.
+#[tokio::test]
+async fn a_trial_writes_to_no_device() {
+    let device = Device::new(false);
+    let (address, serving) = device.listen().await;
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let writer =
+        "[source.writer]\nplugin = \"writer\"\nevery = \"100ms\"\nallow.modbus.rig = { write = [\"holding:0-9\"] }\n";
+    let rest = format!("[bus.rig]\nurl = \"tcp://{address}\"\ntimeout = \"20s\"\nretries = 0\n{writer}");
+    let site = Site::new(&config(&broker.url(), &rest), &["writer"]);
+    let agent = site.start();
+    let topic = "outstation/press-7/writer";
+    checker.wait_count(topic, 3, SOON).await;
+    for register in [1, 2, 3] {
+        let running = site.log.count(&["source=writer", "running"]);
+        site.write("plugins/writer.new", fixtures::devices::writer(register).build());
+        std::fs::rename(site.path("plugins/writer.new"), site.path("plugins/writer.wasm")).unwrap();
+        wait_until("it takes over", SOON, || site.log.count(&["source=writer", "running"]) > running).await;
+        let so_far = checker.count(topic);
+        checker.wait_count(topic, so_far + 3, SOON).await;
+    }
+    // The trial's one write was refused, and counted.
+    let status = site.status().await;
+    assert_eq!(status["sources"][0]["refused"], 1, "{status}");
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    let written: Vec<u64> = device.asked().iter().map(|asked| u64::from(asked.count)).collect();
+    assert!(written.iter().copied().eq(1..=written.len() as u64), "{written:?}");
+    let registers: std::collections::BTreeSet<u16> = device.asked().iter().map(|asked| asked.first).collect();
+    assert!(registers.into_iter().eq(0..=3));
+    // Each reading says that its write was done.
+    let levels = checker.of(topic).into_iter().map(|message| message.json["values"]["level"].clone());
+    assert!(levels.into_iter().all(|level| level.as_f64() == Some(0.0)));
+    serving.abort();
 }

@@ -10,6 +10,9 @@
 #![allow(dead_code, reason = "each test binary uses some")]
 #![allow(clippy::expect_used, reason = "a fixture that cannot be built is a bug of the test")]
 
+#[path = "devices.rs"]
+pub mod devices;
+
 const TEMPLATE: &str = include_str!("sensor.wat");
 
 /// What to put into the holes of the template.

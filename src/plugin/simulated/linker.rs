@@ -52,27 +52,11 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()> {
     host::log::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     host::config::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     host::state::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
-    clock(linker)?;
+    host::clock::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     statistics(linker)?;
     doings(linker)?;
     modbus_client(linker)?;
     gpio_lines(linker)
-}
-
-fn clock(linker: &mut Linker<Guest>) -> Result<()> {
-    let mut clock = linker.instance("outstation:host/clock@0.1.0")?;
-    clock.func_wrap("now", |mut store: Ctx<'_>, ()| Ok((with(&mut store, 0, |there| there.machine.wall_ns()),)))?;
-    clock.func_wrap("monotonic", |mut store: Ctx<'_>, ()| {
-        Ok((with(&mut store, 0, |there| nanoseconds(there.machine.monotonic())),))
-    })?;
-    clock.func_wrap("sleep", |mut store: Ctx<'_>, (how_long,): (u64,)| {
-        let time = Duration::from_nanos(how_long).min(store.data().meter.remaining());
-        // It is the plugin's own time there, and nobody waits for it here.
-        store.data().meter.charge(time);
-        with(&mut store, (), |there| there.machine.sleep(time));
-        Ok(())
-    })?;
-    clock.func_wrap("remaining", |store: Ctx<'_>, ()| Ok((nanoseconds(store.data().meter.remaining()),)))
 }
 
 fn nanoseconds(time: Duration) -> u64 {

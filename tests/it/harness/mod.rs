@@ -8,6 +8,7 @@
 pub mod broker;
 pub mod checker;
 pub mod commander;
+pub mod confine;
 pub mod fault;
 pub mod gate;
 pub mod ledger;

@@ -15,6 +15,11 @@ pub fn install(name: &str, folder: &Path) {
         "spin" => fixtures::spin().build(),
         "valve" => fixtures::valve().build(),
         "heir" => fixtures::heir_good().build(),
+        "writer" => fixtures::devices::writer(0).build(),
+        "flood" => fixtures::devices::flood().build(),
+        "leak" => fixtures::devices::leak().build(),
+        "asker" => fixtures::devices::asker().build(),
+        "huge" => huge(),
         "wide" => wide(),
         _ => {
             let path = built().join(format!("{name}.wasm"));
@@ -49,6 +54,23 @@ fn wide() -> Vec<u8> {
         .with("start", "(i32.store8 (i32.const 656) (i32.const 4))")
         .with("run", "(call $wide (local.get $now))")
         .build()
+}
+
+/// A good plugin of 50 MB, all but a little of which means nothing.
+fn huge() -> Vec<u8> {
+    const BYTES: u32 = 50_000_000;
+    let mut bytes = fixtures::steady().build();
+    // A section of a name and whatever follows; its length in seven bits a byte.
+    let length = (BYTES + 2).to_le_bytes();
+    let mut rest = u32::from_le_bytes(length);
+    bytes.push(0);
+    while rest >= 0x80 {
+        bytes.push((rest & 0x7F) as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.extend([rest as u8, 1, b'x']);
+    bytes.extend((0..BYTES).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
+    bytes
 }
 
 /// The folder with the plugins that were built.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::log::Log;
-use super::{SOON, plugins, wait_for};
+use super::{SOON, confine, plugins, wait_for};
 
 /// Within this time an agent that got SIGTERM is gone, whatever the broker does.
 pub const STOP_MAX: Duration = Duration::from_secs(15);
@@ -52,7 +52,16 @@ impl Site {
             plugins::install(plugin, &site.path("plugins"));
         }
         site.write("agent.toml", config);
+        if confine::everywhere() {
+            site.set_engine("pulley");
+        }
         site
+    }
+
+    /// As a drop-in: no line of the configuration moves.
+    fn set_engine(&self, engine: &str) {
+        std::fs::create_dir_all(self.path("agent.d")).expect("make the folder of drop-ins");
+        self.write("agent.d/00-engine.toml", format!("[agent]\nengine = \"{engine}\"\n"));
     }
 
     /// A path in its folder.
@@ -90,8 +99,20 @@ impl Site {
         self.start_command(command)
     }
 
+    /// Starts `outstation run` with that engine, where memory that is written is never run.
+    pub fn start_confined(&self, engine: &str) -> Agent {
+        self.set_engine(engine);
+        let mut command = self.program();
+        command.arg("run").arg("-c").arg(self.path("agent.toml"));
+        self.spawn(confine::confined(&command))
+    }
+
     /// Starts a command of this program as an agent of this site.
-    pub fn start_command(&self, mut command: Command) -> Agent {
+    pub fn start_command(&self, command: Command) -> Agent {
+        self.spawn(if confine::everywhere() { confine::confined(&command) } else { command })
+    }
+
+    fn spawn(&self, mut command: Command) -> Agent {
         let mut child = command.spawn().expect("start the agent");
         self.log.push(format!("(process {} starts)", child.id().unwrap_or_default()));
         let first_line = self.log.len();
