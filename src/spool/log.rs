@@ -265,6 +265,8 @@ impl<S: Storage> Spool<S> {
     /// The broker had no session: another one begins, nothing is released in it; durable before anything is sent (R7).
     pub fn new_session(&mut self) {
         self.state.delivery.new_session();
+        // Its lease is a smaller one: under the larger one, which may be overtaken on the disk, nothing more is sent.
+        self.durable_mark.lease = self.durable_mark.lease.min(self.state.delivery.sent_below());
         self.state_dirty = true;
         self.urgent();
     }

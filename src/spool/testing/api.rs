@@ -222,3 +222,22 @@ fn what_compresses_is_compressed_and_comes_back() {
     }
     conserved(&spool);
 }
+
+/// R8: a state of the new session, written and not flushed, may be what a power cut leaves, and its lease is a smaller one.
+#[test]
+fn a_new_session_sends_nothing_under_the_lease_of_the_old_one() {
+    let (mut spool, _) = open(Sim::default());
+    for n in 0..100 {
+        spool.append(at(n), &route("a"), 1, 0, b"x").expect("fits");
+    }
+    spool.connected();
+    spool.sync(at(100)).expect("syncs");
+    assert!(spool.sendable() > 1);
+    spool.sent(1);
+    spool.new_session();
+    assert_eq!(spool.sendable(), 1);
+    spool.flush_state(at(101)).expect("writes");
+    assert_eq!(spool.sendable(), 1, "written is not durable");
+    spool.sync(at(102)).expect("syncs");
+    assert!(spool.sendable() > 1);
+}
