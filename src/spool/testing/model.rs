@@ -170,8 +170,11 @@ impl Model {
         }
         let unnamed = self.keys.iter().filter(|(key, known)| self.check_one(key, known, &seen, spool.delivery()));
         let unnamed: Vec<_> = unnamed.map(|(key, known)| (*key, known.clone())).collect();
-        // A small buffer gives up the oldest of many gaps that wait, and counts them: each named one range.
-        let follows = |before: &Key, key: &Key| (before.0, before.1, before.2 + 1) == *key;
+        // A small buffer gives up the oldest of many gaps that wait, and counts them: each named one range, in which some may
+        // have been acknowledged before, with a cut that forgot it.
+        let follows = |before: &Key, key: &Key| {
+            (before.0, before.1) == (key.0, key.1) && self.keys.range(before..key).skip(1).all(|(_, known)| known.done)
+        };
         let ranges = unnamed.chunk_by(|(before, _), (key, _)| follows(before, key)).count() as u64;
         let given_up = spool.delivery().gaps_refused() - self.gaps_given_up;
         assert!(ranges <= given_up, "lost, with {given_up} gaps given up: {unnamed:?}, gaps {:?}", seen.gaps);
