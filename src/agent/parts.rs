@@ -2,7 +2,7 @@
 //!
 //! What did not change goes on untouched: its task does not learn of the change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,13 +68,28 @@ pub struct Changes {
     added: Vec<String>,
     changed: Vec<String>,
     removed: Vec<String>,
+    /// Buses that are there, not there, or otherwise than before.
+    buses: Vec<String>,
     publisher: bool,
+}
+
+/// Their names; none where nothing ran before.
+fn changed_buses(old: Option<&Settings>, new: &Settings) -> Vec<String> {
+    let Some(old) = old else { return Vec::new() };
+    let names: BTreeSet<&String> = old.buses.keys().chain(new.buses.keys()).collect();
+    names.into_iter().filter(|name| old.buses.get(*name) != new.buses.get(*name)).cloned().collect()
 }
 
 impl std::fmt::Display for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} kept", self.kept, if self.kept == 1 { "source" } else { "sources" })?;
-        for (word, names) in [("added", &self.added), ("restarted", &self.changed), ("removed", &self.removed)] {
+        let lists = [
+            ("added", &self.added),
+            ("restarted", &self.changed),
+            ("removed", &self.removed),
+            ("buses changed", &self.buses),
+        ];
+        for (word, names) in lists {
             if !names.is_empty() {
                 write!(f, ", {word}: {}", names.join(" "))?;
             }
@@ -130,6 +145,7 @@ impl Parts {
         }
         self.buses = host.buses().clone();
         self.buses.apply(&new.buses).await;
+        changes.buses = changed_buses(old, new);
         for (name, settings) in &new.sources {
             if !self.sources.contains_key(name) {
                 if replaced.contains(name) {

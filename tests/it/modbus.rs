@@ -232,6 +232,7 @@ points = [{{ name = "count", address = "holding:0", type = "u16" }}]
     let so_far = stand.checker.count(topic);
     stand.checker.wait_count(topic, so_far + 5, SOON).await;
     wait_until("nobody asks the first device any more", SOON, || first.connections() == 1).await;
+    assert_eq!(stand.site.log.count(&["2 sources kept, buses changed: ", ", connection kept"]), 1);
     let status = stand.site.status_until(|status| status["sources"][1]["name"] == "neighbour").await;
     assert_eq!((&status["sources"][0]["restarts"], &status["sources"][1]["restarts"]), (&json!(0), &json!(0)));
     let checker = stand.end().await;
