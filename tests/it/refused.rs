@@ -25,6 +25,24 @@ fn site_with_a_denied_source(broker: &Broker) -> Site {
     Site::new(&config(&broker.url(), &format!("{STEADY}\n{denied}")), &["steady"])
 }
 
+/// A second life, without the source that the broker refused, says the rest: everything has come, or is named by a gap with
+/// this reason and that source.
+async fn a_life_without_it_says_the_rest(site: &Site, checker: &Checker, without: &str, source: &str, reason: &str) {
+    site.write("agent.toml", without);
+    let agent = site.start();
+    let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
+    wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
+    site.status_until(|status| status["buffer"]["messages"].as_u64() < Some(5)).await;
+    agent.stop().await;
+    checker.wait_state(STATUS_TOPIC, "stopped").await;
+    checker.assert_kept();
+    for message in checker.of(GAPS_TOPIC) {
+        let gap = &message.json["gap"];
+        assert_eq!(gap["reason"], reason, "{gap}");
+        assert_eq!(gap["sources"][source], gap["messages"], "{gap}");
+    }
+}
+
 /// F-27: a topic that the broker does not allow: each message is named by a gap, and the other source goes on. This
 /// mosquitto (2.0.11) closes the connection behind each such refusal, so it is a trial of resuming as well.
 #[tokio::test]
@@ -38,19 +56,7 @@ async fn a_topic_that_is_not_allowed() {
     wait_until("gaps name what was refused", SOON, || checker.count(GAPS_TOPIC) >= 3).await;
     agent.stop().await;
 
-    // A life without that source says the rest.
-    site.write("agent.toml", config(&broker.url(), STEADY));
-    let agent = site.start();
-    let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
-    wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
-    for message in checker.of(GAPS_TOPIC) {
-        let gap = &message.json["gap"];
-        assert_eq!(gap["reason"], "rejected", "{gap}");
-        assert_eq!(gap["sources"]["denied"], gap["messages"], "{gap}");
-    }
+    a_life_without_it_says_the_rest(&site, &checker, &config(&broker.url(), STEADY), "denied", "rejected").await;
     assert_eq!(checker.count("plant/denied"), 0);
 }
 
@@ -91,19 +97,7 @@ async fn a_message_that_is_too_large() {
         checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
         agent.stop().await;
 
-        // A life without that source says the rest.
-        site.write("agent.toml", with(""));
-        let agent = site.start();
-        let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
-        wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
-        agent.stop().await;
-        checker.wait_state(STATUS_TOPIC, "stopped").await;
-        checker.assert_kept();
-        for message in checker.of(GAPS_TOPIC) {
-            let gap = &message.json["gap"];
-            assert_eq!(gap["reason"], "too-large", "{limit}: {gap}");
-            assert_eq!(gap["sources"]["wide"], gap["messages"], "{limit}: {gap}");
-        }
+        a_life_without_it_says_the_rest(&site, &checker, &with(""), "wide", "too-large").await;
     }
 }
 
@@ -123,20 +117,7 @@ async fn a_message_on_which_the_broker_closes() {
         wait_until("gaps name it", SOON * 2, || checker.count(GAPS_TOPIC) >= 3).await;
         agent.stop().await;
 
-        // A life without that source says the rest.
-        site.write("agent.toml", with(""));
-        let agent = site.start();
-        let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
-        wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
-        site.status_until(|status| status["buffer"]["messages"].as_u64() < Some(5)).await;
-        agent.stop().await;
-        checker.wait_state(STATUS_TOPIC, "stopped").await;
-        checker.assert_kept();
-        for message in checker.of(GAPS_TOPIC) {
-            let gap = &message.json["gap"];
-            assert_eq!(gap["reason"], "rejected", "{gap}");
-            assert_eq!(gap["sources"]["wide"], gap["messages"], "{gap}");
-        }
+        a_life_without_it_says_the_rest(&site, &checker, &with(""), "wide", "rejected").await;
         if qos == 2 {
             assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
         }
