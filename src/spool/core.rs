@@ -225,11 +225,10 @@ impl<S: Storage> Spool<S> {
             return;
         }
         while self.pending.bytes() > self.options.memory_max {
-            let droppable =
-                |item: &Item, state: &State| item.is_record() && !state.delivery.pins(item.first, item.end());
+            let droppable = |item: &Item| item.is_record() && !self.pins(item);
             let found = match self.options.when_full {
-                WhenFull::DropOldest => self.pending.iter().position(|item| droppable(item, &self.state)),
-                WhenFull::DropNewest => self.pending.iter().rposition(|item| droppable(item, &self.state)),
+                WhenFull::DropOldest => self.pending.iter().position(droppable),
+                WhenFull::DropNewest => self.pending.iter().rposition(droppable),
             };
             let Some(at) = found else { return };
             self.refuse_item(at);

@@ -120,7 +120,8 @@ impl<S: Storage> Spool<S> {
     }
 
     /// Makes all that was done so far durable: records, gaps, state, values. After an error the spool works in memory
-    /// and comes back by itself with later calls.
+    /// and comes back by itself with later calls. A record that was handed out and for which there is no room waits in
+    /// memory meanwhile: that is no error, but numbers are durable below [`Self::durable`] only.
     pub fn sync(&mut self, now: Now) -> Result<(), Error> {
         self.now = now;
         let flushed = self.flush_state(now);
@@ -128,7 +129,7 @@ impl<S: Storage> Spool<S> {
             self.sync_active()?;
         }
         flushed?;
-        if self.pending.is_empty() && !self.state_dirty {
+        if !self.state_dirty {
             self.urgent_since = None;
         }
         Ok(())
@@ -366,10 +367,15 @@ impl<S: Storage> Spool<S> {
             bytes: self.pool.bytes(),
             max_bytes: self.options.max_size,
             oldest_ns: self.oldest_ns(),
-            state: if self.active.is_some() { BufferState::Ok } else { BufferState::Memory },
+            state: if self.in_memory() { BufferState::Memory } else { BufferState::Ok },
             maybe_duplicated: delivery.maybe_duplicated(),
             gaps_refused: delivery.gaps_refused(),
         }
+    }
+
+    /// Something is held in memory alone: between calls only what finds no place on the disk is unwritten.
+    fn in_memory(&self) -> bool {
+        self.active.is_none() || self.pending.unwritten().is_some()
     }
 
     fn oldest_ns(&self) -> Option<i64> {
@@ -406,6 +412,6 @@ impl<S: Storage> Spool<S> {
         self.closing = true;
         self.state_dirty = true;
         self.sync(now)?;
-        Ok(self.storage)
+        if self.pending.is_empty() { Ok(self.storage) } else { Err(Error::Full) }
     }
 }

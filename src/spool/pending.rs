@@ -106,6 +106,11 @@ impl Pending {
         (self.written < self.items.len()).then_some(self.written)
     }
 
+    /// Whether something waits for nothing but a flush.
+    pub(super) fn has_written(&self) -> bool {
+        self.written > 0
+    }
+
     /// The next `count` items are in the active segment now.
     pub(super) fn mark_written(&mut self, count: usize) {
         self.written = self.written.saturating_add(count).min(self.items.len());

@@ -1,7 +1,8 @@
 //! From pending to written: records, gaps with the state, and the flush.
 //!
 //! Owns no data. Invariants: items are written in number order; numbers that were dropped unwritten are said in a
-//! state frame before the next record; what the log names never goes ahead of what it holds.
+//! state frame before the next record; what the log names never goes ahead of what it holds; what may have been sent
+//! is never refused for want of room: it waits in memory, and what is behind it is refused in its place.
 
 use std::time::Duration;
 
@@ -32,12 +33,16 @@ impl<S: Storage> Spool<S> {
             self.restore()?;
         }
         while self.pending.unwritten().is_some() {
-            if let Err(error) = self.write_next() {
-                self.fail(error.clone());
-                return Err(error.into());
+            match self.write_next() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.fail(error.clone());
+                    return Err(error.into());
+                }
             }
         }
-        if self.pending.bytes() > UNSYNCED_MAX {
+        if self.pending.has_written() && self.pending.bytes() > UNSYNCED_MAX {
             self.sync_active()?;
         }
         Ok(())
@@ -47,38 +52,54 @@ impl<S: Storage> Spool<S> {
         self.trouble.clone().map_or(Error::Full, Error::Storage)
     }
 
-    /// Writes the next item, or drops it if no segment can be had for it.
-    fn write_next(&mut self) -> Result<(), StorageError> {
+    /// Writes the next item, or drops one if no segment can be had; `false` if all that is left waits for room.
+    fn write_next(&mut self) -> Result<bool, StorageError> {
         // Two rolls at most: into a segment with room, and once more if that one came from the reserve.
         for _ in 0..3 {
             // Rolling moves it: what is durable leaves the queue.
-            let Some(at) = self.pending.unwritten() else { return Ok(()) };
-            let is_record = self.is_record(at);
-            let waits = if is_record {
-                self.full && self.now.mono < self.full_until
-            } else {
-                self.active.as_ref().is_some_and(|active| active.reserve)
-            };
+            let Some(at) = self.pending.unwritten() else { return Ok(true) };
+            let (is_record, handed) = (self.is_record(at), self.is_handed(at));
+            let reserve = self.active.as_ref().is_some_and(|active| active.reserve);
+            let waits = if is_record || handed { self.full && self.now.mono < self.full_until } else { reserve };
             if waits {
                 break;
             }
-            let done = if is_record { self.put_record(at)? } else { self.put_gaps(at)? };
+            let done = match (is_record, handed && reserve) {
+                (true, _) => self.put_record(at)?,
+                (false, true) => false,
+                (false, false) => self.put_gaps(at)?,
+            };
             if done {
                 self.full &= !is_record;
-                return Ok(());
+                return Ok(true);
             }
-            if !self.roll(is_record)? {
+            if !self.roll(is_record || handed)? {
                 self.full_until = self.now.mono.saturating_add(FULL_RETRY);
                 break;
             }
         }
-        match self.pending.unwritten() {
-            Some(at) if self.is_record(at) => self.refuse_item(at),
+        let Some(at) = self.pending.unwritten() else { return Ok(true) };
+        if !self.is_record(at) && !self.is_handed(at) {
             // A gap that finds no room waits in memory and in the state; only records are refused.
-            Some(at) => self.park_gap(at),
-            None => {}
+            self.park_gap(at);
+            return Ok(true);
         }
-        Ok(())
+        self.full = true;
+        // What may be at the broker is named by no gap (R8): it stays, and the first one that was not handed out goes.
+        let behind = self.pending.iter().skip(at).position(|item| item.is_record() && !self.pins(item));
+        if let Some(behind) = behind {
+            self.refuse_item(at.saturating_add(behind));
+        }
+        Ok(behind.is_some())
+    }
+
+    /// Whether a session may have it, so that it keeps its number.
+    fn is_handed(&self, at: usize) -> bool {
+        self.pending.get(at).is_some_and(|item| self.pins(item))
+    }
+
+    pub(super) fn pins(&self, item: &Item) -> bool {
+        self.state.delivery.pins(item.first, item.end())
     }
 
     fn is_record(&self, at: usize) -> bool {

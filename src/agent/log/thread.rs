@@ -3,7 +3,7 @@
 //! So nothing needs a lock, and a flush takes with it all that waits (group commit). What was appended is in the
 //! page cache before the answer goes back; it is durable when [`News::durable`] has passed it. A flush is due `sync`
 //! after the first byte that it is for, on a real timer, so that the last reading before a lull is flushed too
-//! (F-10); and at once where the publisher waits for one.
+//! (F-10); and at once where the publisher waits for one. A disk that refuses is not asked again and again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,8 @@ use crate::spool::{
 const BATCH_MAX: usize = 1024;
 /// Delivery state that changed is flushed at least so often (R5), and age looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// A flush that the disk refused is tried again so much later, or when somebody waits for one.
+const RETRY: Duration = Duration::from_secs(1);
 /// Most bytes that one read gives; a sixteenth of a small buffer, since what is read is pinned.
 const READ_BYTES_MAX: u64 = 256 << 10;
 
@@ -97,19 +99,7 @@ pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError
         boot: spool.boot(),
         journal_bytes_max: spool.values_max(),
     };
-    let keeper = Keeper {
-        said: spool.stats().state,
-        spool,
-        news,
-        sync: sync(buffer),
-        runtime: Handle::current(),
-        steps: 0,
-        waits: false,
-        read_bytes: read_bytes(buffer),
-        kept_at: clock::now(),
-        journalled: Vec::new(),
-        drops: Episodes::default(),
-    };
+    let keeper = Keeper::new(spool, news, buffer);
     let body = || keeper.run(receiver);
     let thread = std::thread::Builder::new().name("log".into()).spawn(body).map_err(OpenError::Thread)?;
     Ok((log, Thread(thread)))
@@ -210,6 +200,8 @@ struct Keeper {
     waits: bool,
     /// Bytes that one read gives.
     read_bytes: usize,
+    /// The disk has refused a flush: it is not tried by itself before.
+    retry_at: Duration,
     /// When housekeeping was done last.
     kept_at: Duration,
     /// Whose steps of the journal of commands are to be durable.
@@ -221,6 +213,23 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn new(spool: Spool<Folder>, news: watch::Sender<News>, buffer: &Buffer) -> Self {
+        Self {
+            said: spool.stats().state,
+            spool,
+            news,
+            sync: sync(buffer),
+            runtime: Handle::current(),
+            steps: 0,
+            waits: false,
+            read_bytes: read_bytes(buffer),
+            retry_at: Duration::ZERO,
+            kept_at: clock::now(),
+            journalled: Vec::new(),
+            drops: Episodes::default(),
+        }
+    }
+
     fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             let due = self.due();
@@ -250,7 +259,11 @@ impl Keeper {
     /// When a flush or housekeeping is due.
     fn due(&self) -> Duration {
         let housekeeping = self.kept_at + HOUSEKEEPING;
-        self.spool.unsynced_since().map_or(housekeeping, |since| housekeeping.min(since + self.sync))
+        self.flush_due().map_or(housekeeping, |flush| housekeeping.min(flush))
+    }
+
+    fn flush_due(&self) -> Option<Duration> {
+        self.spool.unsynced_since().map(|since| self.retry_at.max(since + self.sync))
     }
 
     /// Does what was asked, with all else that waits in the queue.
@@ -268,11 +281,13 @@ impl Keeper {
     /// Flushes what is due and tells the news.
     fn keep(&mut self, ending: bool) {
         let now = now();
-        let flush_due = self.spool.unsynced_since().is_some_and(|since| now.mono >= since + self.sync);
+        let flush_due = self.flush_due().is_some_and(|due| now.mono >= due);
         let housekeeping = now.mono >= self.kept_at + HOUSEKEEPING;
         let mut outcome = if ending || flush_due || self.waits || housekeeping {
             self.waits = false;
-            self.spool.sync(now)
+            let flushed = self.spool.sync(now);
+            self.retry_at = if flushed.is_err() { now.mono + RETRY } else { Duration::ZERO };
+            flushed
         } else {
             self.spool.flush_state(now)
         };
@@ -292,7 +307,8 @@ impl Keeper {
         match (std::mem::replace(&mut self.said, news.stats.state), news.stats.state) {
             (BufferState::Ok, BufferState::Memory) => {
                 let why = self.spool.trouble().map(ToString::to_string);
-                let why = why.or_else(|| outcome.err().map(|error| error.to_string())).unwrap_or_default();
+                let why = why.or_else(|| outcome.err().map(|error| error.to_string()));
+                let why = why.unwrap_or_else(|| spool::Error::Full.to_string());
                 error!("the disk refuses writes, readings are kept in memory: {why}");
             }
             (BufferState::Memory, BufferState::Ok) => info!("the disk takes writes again"),
@@ -421,3 +437,6 @@ impl Keeper {
 fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     drop(reply.send(value));
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ pub(super) fn filled(rng: &mut Rng) -> (Sim, Model) {
             }
         }
         spool.sync(at(1000)).expect("syncs");
-        model.synced();
+        model.synced(|_| true);
         sim = spool.storage;
     }
     (sim, model)
@@ -63,7 +63,7 @@ pub(super) fn with_evidence(sim: Sim, model: &mut Model, seed: u64) -> Sim {
         spool.append(at(n), &route("last"), 1, 0, b"evidence").expect("fits");
         spool.set_connecting(n == 0);
         spool.sync(at(n)).expect("syncs");
-        model.synced();
+        model.synced(|_| true);
     }
     spool.storage
 }

@@ -157,3 +157,80 @@ fn what_is_sent_while_nothing_can_be_noted_may_be_doubled_and_is_counted() {
     }
     assert_eq!(spool.stats().maybe_duplicated, 3);
 }
+
+/// Full, with a record that was sent from memory at QoS 1 and is not acknowledged: no gap names it (R8).
+fn full_with_one_handed_out() -> (Spool<Sim>, u64) {
+    let options = Options { when_full: WhenFull::DropNewest, ..small() };
+    let (mut spool, _) = Spool::open(Sim::default(), options, *b"ABCD", at(0)).expect("opens");
+    spool.connected();
+    for n in 0..1000 {
+        spool.append(at(1), &route("disk"), 1, 0, &noise(n, 3000)).expect("fits");
+    }
+    spool.sync(at(2)).expect("syncs");
+    assert!(spool.stats().dropped > 0, "it is full");
+    spool.storage.trouble.sync_fails_in = Some(0);
+    spool.released(1);
+    assert!(spool.sync(at(3)).is_err());
+    let number = spool.append(at(4), &route("memory"), 1, 0, b"handed out").expect("fits");
+    spool.sent(number);
+    spool.new_session();
+    spool.append(at(5), &route("memory"), 1, 0, b"not handed out").expect("fits");
+    spool.sync(at(60_000)).expect("the state is durable");
+    let stats = conserved(&spool);
+    assert_eq!((stats.state, spool.durable()), (BufferState::Memory, number), "it waits for room: {stats:?}");
+    assert_eq!(spool.unsynced_since(), None, "all else is durable");
+    (spool, number)
+}
+
+/// Whether a gap names this number of the first boot.
+fn named(spool: &mut Spool<Sim>, number: u64) -> bool {
+    let told = read_all(spool).into_iter().filter_map(|entry| match entry.body {
+        Body::Gap(gap) => Some(gap),
+        Body::Record { .. } => None,
+    });
+    let mut gaps: Vec<Gap> = told.collect();
+    gaps.extend(spool.state.open_gaps.iter().cloned());
+    gaps.iter().any(|gap| (gap.first..=gap.last).contains(&number))
+}
+
+#[test]
+fn what_was_handed_out_and_finds_no_room_waits_for_its_acknowledgement() {
+    let (mut spool, number) = full_with_one_handed_out();
+    let mut entries = Vec::new();
+    spool.read(number, 1, &mut entries).expect("reads");
+    assert_eq!(entries.first().map(|entry| entry.first), Some(number));
+    let refused = spool.append(at(60_001), &route("disk"), 1, 0, b"no room").expect("is numbered");
+    assert!(spool.delivery().is_done(refused) && named(&mut spool, refused), "what is behind it is refused");
+    assert!(!named(&mut spool, number));
+    (1..number).for_each(|earlier| spool.sent(earlier));
+    spool.sync(at(60_002)).expect("syncs");
+    assert!(spool.sendable() > number, "in its turn it is sent again");
+    spool.done(number);
+    spool.sync(at(70_000)).expect("syncs");
+    assert_eq!(conserved(&spool).state, BufferState::Ok);
+    assert!(!named(&mut spool, number) && spool.pending.is_empty());
+    spool.close(at(70_001)).expect("nothing waits");
+}
+
+#[test]
+fn what_was_handed_out_goes_to_the_disk_when_there_is_room() {
+    let (mut spool, number) = full_with_one_handed_out();
+    for settled in 1..number - 100 {
+        spool.done(settled);
+    }
+    spool.sync(at(70_000)).expect("room is made");
+    spool.sync(at(80_000)).expect("and used");
+    assert_eq!((conserved(&spool).state, spool.unsynced_since()), (BufferState::Ok, None));
+    assert!(spool.durable() > number);
+    let sim = spool.storage.after_cut(Survival::None, 1);
+    let (mut spool, opened) = Spool::open(sim, small(), *b"WXYZ", at(0)).expect("opens");
+    assert_eq!(opened.lost_messages, 0);
+    assert!(!named(&mut spool, number));
+    assert!(read_all(&mut spool).iter().any(|entry| entry.first == number), "it is there");
+}
+
+#[test]
+fn a_close_says_that_something_finds_no_room() {
+    let (spool, _) = full_with_one_handed_out();
+    assert_eq!(spool.close(at(60_001)).err(), Some(Error::Full));
+}

@@ -123,10 +123,10 @@ impl Model {
         });
     }
 
-    /// Everything so far is flushed.
-    pub(super) fn synced(&mut self) {
+    /// Everything so far is flushed, but for the numbers that wait for room.
+    pub(super) fn synced(&mut self, flushed: impl Fn(u64) -> bool) {
         for known in self.keys.values_mut() {
-            known.synced = true;
+            known.synced |= flushed(known.number);
             known.done_synced |= known.done;
         }
         self.session_synced = self.session;
