@@ -5,8 +5,8 @@
 //! ```
 //!
 //! It goes on a little with each flush, while there is one free file more than the reserve: about as many bytes are read for each
-//! byte written as let it be done when the segment is full that is written meanwhile. Only where room is needed before, the rest
-//! is done at once.
+//! byte written as let it be done when the segment is full that is written meanwhile. In a full buffer the oldest segment goes
+//! one segment early for that file. Only where room is needed before, and with `drop-newest`, the rest is done at once.
 //!
 //! Owns [`Packing`]. Invariants: a packed segment holds every unsettled number of those that it replaces, under the same
 //! numbers, boots and times; it counts only where what it replaces is not there any more as a whole, so a crash
@@ -27,7 +27,7 @@ use super::sabotage::{self, Fault};
 use super::scan::{Scan, Step};
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
-use super::types::Route;
+use super::types::{GapReason, Route, WhenFull};
 
 /// So many segments become one at a time, and so many bytes are read for it: what one packing may cost.
 const PACK_MAX: usize = 32;
@@ -36,6 +36,9 @@ const PACK_READ_MAX: u32 = 72 << 20;
 /// For each byte written so many are read for a packing that is under way: as many segments become one while one is
 /// filled.
 const PACK_PACE: u32 = 32;
+/// Smaller segments are packed at once where it has to be: that takes no longer than a few flushes, and the segment that would
+/// go early for it is a large part of a small buffer.
+const AHEAD_MIN: u32 = 256 << 10;
 
 /// A packing that is under way.
 #[derive(Debug)]
@@ -102,10 +105,32 @@ impl<S: Storage> Spool<S> {
         best
     }
 
-    /// Begins a packing if the next segment but one would have to drop something, and nothing is lost by holding one file.
+    /// Begins a packing if the next segment but one would have to drop something, and there is a file for it.
     pub(super) fn pack_ahead(&mut self) -> Result<(), StorageError> {
-        if self.packing.is_none() && !self.pool.has_room() && self.pool.free_count() == RESERVE + 1 {
+        if self.packing.is_some() || self.pool.has_room() || self.pool.free_count() > RESERVE + 1 {
+            return Ok(());
+        }
+        // Where tests choose the size, they try this too.
+        let large = self.pool.segment_size() >= AHEAD_MIN || self.options.segment_size.is_some();
+        if large && self.pool.free_count() == RESERVE {
+            self.drop_ahead()?;
+        }
+        if self.pool.free_count() == RESERVE + 1 {
             self.begin_packing()?;
+        }
+        Ok(())
+    }
+
+    /// Full, with something to pack: done at once, no append would go on meanwhile. The oldest segment makes the room
+    /// for doing it bit by bit, as it would do for the next segment but one.
+    fn drop_ahead(&mut self) -> Result<(), StorageError> {
+        let oldest = self.droppable().filter(|_| self.options.when_full == WhenFull::DropOldest);
+        let (Some(at), Some((from, _))) = (oldest, self.packable()) else { return Ok(()) };
+        if at < from {
+            self.drop_segment(at, GapReason::BufferFull);
+            if self.put_state()? {
+                self.flush_for_room()?;
+            }
         }
         Ok(())
     }

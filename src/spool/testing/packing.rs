@@ -14,9 +14,9 @@ const DAYS: u64 = 20;
 /// Bytes of a reading.
 const READING: usize = 200;
 
-/// A record a second, each durable by itself; gives when the first one was dropped, and the most bytes that were read and
-/// written for one of them.
-fn seconds(spool: &mut Spool<Sim>, from: u64, to: u64) -> (Option<u64>, u64) {
+/// A record a second, each durable by itself, until something is dropped if `stops`; gives when that was, and the most
+/// bytes that were read and written for one of them.
+fn seconds(spool: &mut Spool<Sim>, from: u64, to: u64, stops: bool) -> (Option<u64>, u64) {
     let mut most = 0;
     for second in from..to {
         let moved = |spool: &Spool<Sim>| spool.storage.read + spool.storage.written;
@@ -24,33 +24,34 @@ fn seconds(spool: &mut Spool<Sim>, from: u64, to: u64) -> (Option<u64>, u64) {
         let now = at(second * SECOND_MS);
         spool.append(now, &route("a"), 1, second as i64, &noise(second, READING)).expect("fits");
         spool.sync(now).expect("syncs");
-        if spool.stats().dropped > 0 {
+        most = most.max(moved(spool) - before);
+        if stops && spool.stats().dropped > 0 {
             return (Some(second), most);
         }
-        most = most.max(moved(spool) - before);
     }
     (None, most)
 }
 
-/// One source at 1 s with 200 B keeps at least 20 days in 512 MiB, and until then no flush does much more than the others.
+/// One source at 1 s with 200 B keeps at least 20 days in 512 MiB, and no flush does much more than the others: neither
+/// until then nor when it is full.
 #[test]
 fn a_small_source_keeps_for_weeks() {
     let options = Options { max_size: MAX_SIZE, ..options() };
     let (mut spool, _) = Spool::open(Sim::default(), options, *b"ABCD", at(0)).expect("opens");
     let promised = DAYS * 24 * 3600 / PART;
-    let (dropped, most) = seconds(&mut spool, 0, promised);
+    let (dropped, most) = seconds(&mut spool, 0, promised, true);
     assert_eq!(dropped, None, "dropped at {promised} s");
-    // A packing reads several MiB.
-    assert!(most < 512 << 10, "{most} bytes at once");
-    let (dropped, at_once) = seconds(&mut spool, promised, 2 * promised);
-    let days = (dropped.expect("it is full at last") * PART) as f64 / (24.0 * 3600.0);
-    println!(
-        "{days:.1} days in 512 MiB; {most} bytes read and written for one record at the most, {at_once} when it is full"
-    );
-    // There is no free file to pack into ahead then, and only little to pack: a few segments, at once.
-    assert!(at_once < 4 * MAX_SIZE / 128, "{at_once} bytes at once");
+    let (dropped, filling) = seconds(&mut spool, promised, 2 * promised, true);
+    let dropped = dropped.expect("it is full at last");
+    // Packed ones fill a few times, and the oldest go.
+    let (_, full) = seconds(&mut spool, dropped + 1, dropped + 10_000, false);
+    let days = (dropped * PART) as f64 / (24.0 * 3600.0);
+    println!("{days:.1} days in 512 MiB; bytes read and written for one record at the most: {most}, {filling}, {full}");
+    // A packing reads several segments.
+    assert!(most.max(filling).max(full) < MAX_SIZE / 128, "{most}, {filling}, {full} bytes at once");
     let stats = spool.stats();
     assert_eq!(stats.accepted, stats.delivered + stats.buffered + stats.dropped);
+    assert!(stats.dropped > 5000, "{stats:?}");
 }
 
 /// What is acknowledged while its segment is being packed, and what is dropped, is not there again.
@@ -61,7 +62,7 @@ fn what_goes_while_it_is_packed_stays_away() {
         let (mut second, mut under_way) = (0, 0);
         // Before it is full of what is packed already: then there is only little to pack, at once.
         while under_way < 5 && spool.stats().dropped == 0 {
-            seconds(&mut spool, second, second + 1);
+            seconds(&mut spool, second, second + 1, false);
             second += 1;
             if spool.packing.is_none() || (second + seed) % 3 == 0 {
                 continue;

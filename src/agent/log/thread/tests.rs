@@ -1,3 +1,5 @@
+//! The thread's timing where the disk refuses. Tests only.
+
 use super::*;
 use crate::spool::Route;
 
