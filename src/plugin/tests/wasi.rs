@@ -83,3 +83,24 @@ async fn there_is_no_network() {
     assert_eq!(count(&mut instance).await, 2, "access-denied is 1, and one is added");
     assert_eq!(instance.refused(), 1);
 }
+
+/// A component as a toolchain makes it for `wasm32-wasip2`, whose standard library imports all of WASI 0.2: it is its own
+/// judge of what it finds, and says so in `right`.
+#[tokio::test]
+async fn rust_for_wasip2_finds_a_sandbox() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugins/0.1.0/rust-wasip2.wasm");
+    for engine in [EngineKind::Native, EngineKind::Pulley] {
+        let bench = Bench::with(engine);
+        let plugin = bench.host.load(&file).await.expect("it loads");
+        assert!(plugin.imports().iter().any(|import| import == "wasi:sockets/tcp@0.2.6"), "{:?}", plugin.imports());
+        assert!(plugin.missing_grants(&Grants::default()).is_empty(), "WASI needs no grant");
+        let mut instance = Instance::start(&plugin, &spec()).await.expect("it starts");
+        let right = instance.about().points.iter().position(|point| point.id == "right").expect("the point");
+        for run in 1..=3 {
+            let readings = instance.run(Trigger::Start, NOW).await.expect("readings").readings;
+            let found = readings.iter().find(|reading| reading.point as usize == right).expect("a reading");
+            assert_eq!(found.value, Some(Value::Boolean(true)), "{engine:?}");
+            assert_eq!(instance.refused(), run, "its socket is refused, and counted");
+        }
+    }
+}
