@@ -64,6 +64,11 @@ test-long: setup brokers devices validator plugins ## a million sessions, a mill
 	PROPTEST_CASES=$${PROPTEST_CASES:-2000} cargo test $(LOCKED)
 	@echo '== long tests: passed'
 
+test-pulley: setup brokers devices validator plugins ## the end-to-end tests with plugins interpreted, under a filter that lets no memory become executable
+	@echo '== end-to-end tests, confined, engine = "pulley"'
+	OUTSTATION_TEST_CONFINED=1 cargo test $(LOCKED) --test it
+	@echo '== end-to-end tests, confined: passed'
+
 test-vm: setup plugins ## what needs a kernel of its own, in a virtual machine (VM_TESTS=vm::gpio: some of it)
 	@echo '== tests in a virtual machine'
 	@if folder=$$(packaging/setup-vm); then \

@@ -63,7 +63,7 @@ async fn f41_a_file_behind_a_link_changes() {
 /// The folder of drop-ins comes, goes and comes back.
 #[tokio::test]
 async fn f41_a_folder_is_removed_and_back() {
-    let site = Site::new(&config(NOWHERE, STEADY), &["steady"]);
+    let site = Site::without_drop_ins(&config(NOWHERE, STEADY), &["steady"]);
     let agent = running(&site).await;
     for _ in 0..3 {
         std::fs::create_dir(site.path("agent.d")).expect("make it");

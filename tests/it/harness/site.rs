@@ -45,6 +45,20 @@ pub struct Outcome {
 impl Site {
     /// A folder with that `agent.toml` and those plugins.
     pub fn new(config: &str, plugins: &[&str]) -> Self {
+        let site = Self::made(config, plugins);
+        if confine::everywhere() {
+            site.set_engine("pulley");
+        }
+        site
+    }
+
+    /// The same without a folder of drop-ins, whatever engine is asked for.
+    pub fn without_drop_ins(config: &str, plugins: &[&str]) -> Self {
+        let engine = if confine::everywhere() { "[agent]\nengine = \"pulley\"\n" } else { "[agent]\n" };
+        Self::made(&config.replace("[agent]\n", engine), plugins)
+    }
+
+    fn made(config: &str, plugins: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("outstation-site-").tempdir().expect("a temporary folder");
         let site = Self { folder, log: Log::new() };
         std::fs::create_dir(site.path("plugins")).expect("make the plugin folder");
@@ -52,9 +66,6 @@ impl Site {
             plugins::install(plugin, &site.path("plugins"));
         }
         site.write("agent.toml", config);
-        if confine::everywhere() {
-            site.set_engine("pulley");
-        }
         site
     }
 
