@@ -88,15 +88,9 @@ impl Guest {
         before: bool,
         verify: bool,
     ) -> Result<Result<Written, wit::Error>> {
-        let write = match what {
-            wit::Write::Coil((address, on)) => Write::Coils(address, vec![on]),
-            wit::Write::Coils((first, values)) => Write::Coils(first, values),
-            wit::Write::Register((address, value)) => Write::Registers(address, vec![value]),
-            wit::Write::Registers((first, values)) => Write::Registers(first, values),
-            wit::Write::MaskRegister((address, and, or)) => Write::Mask(address, and, or),
-        };
-        let Some(place) = write.place() else {
-            return Ok(Err(wit::Error::Invalid("nothing to write, or more than one request can".into())));
+        let (write, place) = match self::write(what) {
+            Ok(write) => write,
+            Err(error) => return Ok(Err(error)),
         };
         let within = self.device_time();
         let is_trial = self.trial.holds();
@@ -172,7 +166,8 @@ impl wit::HostDevice for Guest {
     }
 }
 
-const fn read(wanted: &wit::Read) -> Read {
+/// What is to be read, in the agent's words.
+pub const fn read(wanted: &wit::Read) -> Read {
     let table = match wanted.table {
         wit::Table::Coils => Table::Coil,
         wit::Table::DiscreteInputs => Table::Discrete,
@@ -180,6 +175,19 @@ const fn read(wanted: &wit::Read) -> Read {
         wit::Table::InputRegisters => Table::Input,
     };
     Read { table, first: wanted.address, count: wanted.count }
+}
+
+/// What is to be written, and where.
+pub fn write(wanted: wit::Write) -> Result<(Write, Read), wit::Error> {
+    let write = match wanted {
+        wit::Write::Coil((address, on)) => Write::Coils(address, vec![on]),
+        wit::Write::Coils((first, values)) => Write::Coils(first, values),
+        wit::Write::Register((address, value)) => Write::Registers(address, vec![value]),
+        wit::Write::Registers((first, values)) => Write::Registers(first, values),
+        wit::Write::MaskRegister((address, and, or)) => Write::Mask(address, and, or),
+    };
+    let nothing = || wit::Error::Invalid("nothing to write, or more than one request can".into());
+    write.place().ok_or_else(nothing).map(|place| (write, place))
 }
 
 fn data(data: Data) -> wit::Data {

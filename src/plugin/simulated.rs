@@ -1,20 +1,22 @@
 //! What a plugin sees that is only tried out: a machine that is not there ([`Machine`]), in place of this one's clock,
 //! statistics, Modbus lines and digital lines. Log, configuration and state are as ever.
 //!
-//! The interfaces are those of `offered`, with other resources behind them. Grants count as they do there; without any,
-//! everything is granted. Every call of a device is kept, so that it can be shown and compared, up to [`CALLS_MAX`].
+//! The interfaces are linked as the real ones are, and grants count as they do there; without any, everything is granted.
+//! Every call of a device is kept, so that it can be shown and compared, up to [`CALLS_MAX`].
 
-mod linker;
+mod offered;
 
 use std::collections::BTreeSet;
 
 use super::Grants;
 use super::bindings::outstation::gpio::lines as gpio;
 use super::bindings::outstation::modbus::client as modbus;
-use crate::config::{GpioLine, Ranges, Table};
+use super::modbus as real;
+use crate::config::{GpioLine, ModbusGrant};
+use crate::device::modbus::{Table, Write};
 use crate::device::simulated::{Fault, Machine};
 
-pub(super) use linker::add_to_linker;
+pub(super) use offered::add_to_linker;
 
 /// Calls that are kept; the rest is only counted.
 const CALLS_MAX: usize = 10_000;
@@ -130,19 +132,8 @@ impl Simulation {
         }
     }
 
-    fn grants_bus(&self, bus: &str, unit: u8) -> bool {
-        let Some(grants) = &self.grants else { return true };
-        let granted = grants.modbus.get(bus);
-        granted.is_some_and(|grant| grant.units.as_ref().is_none_or(|units| units.contains(&unit)))
-    }
-
-    fn grants_range(&self, bus: &str, table: Table, first: u16, count: u16, write: bool) -> bool {
-        let Some(grants) = &self.grants else { return true };
-        let Some(grant) = grants.modbus.get(bus) else { return false };
-        match if write { &grant.write } else { &grant.read } {
-            Ranges::All => true,
-            Ranges::Some(ranges) => ranges.iter().any(|range| range.contains(table, first, count)),
-        }
+    fn grants(&self, bus: &str, may: impl FnOnce(&ModbusGrant) -> bool) -> bool {
+        self.grants.as_ref().is_none_or(|grants| grants.modbus.get(bus).is_some_and(may))
     }
 
     fn grants_line(&self, name: &str, write: bool) -> bool {
@@ -151,55 +142,48 @@ impl Simulation {
         lines.iter().any(|line| line.to_string() == name)
     }
 
-    fn read(&mut self, device: u32, what: modbus::Read) -> Result<modbus::Data, modbus::Error> {
-        let unit = self.unit(device)?;
-        let table = table_of(what.table);
-        let words = if self.grants_range(&unit.bus, table, what.address, what.count, false) {
-            self.machine.read(&unit.bus, unit.unit, table, what.address, what.count).map_err(|fault| said(&fault))
+    fn read(&mut self, device: u32, what: &modbus::Read) -> Result<modbus::Data, modbus::Error> {
+        let Unit { bus, unit } = self.unit(device)?;
+        let place = real::read(what);
+        let words = if self.grants(&bus, |grant| grant.may_read(unit, place)) {
+            self.machine.read(&bus, unit, place.table, place.first, place.count).map_err(|fault| said(&fault))
         } else {
             Err(modbus::Error::Denied)
         };
-        let Unit { bus, unit } = unit;
-        let name = format!("read {bus}/{unit} {}:{}+{}", table.word(), what.address, what.count);
+        let name = format!("read {bus}/{unit} {}:{}+{}", place.table.word(), place.first, place.count);
         self.note(name, words.as_ref().map_or_else(error_word, |words| format!("{words:?}")));
-        words.map(|words| data(table, words))
+        words.map(|words| data(place.table, words))
     }
 
-    fn write(&mut self, device: u32, what: modbus::Write) -> Result<(), modbus::Error> {
-        self.write_back(device, what, false).map(drop)
-    }
-
-    fn write_back(&mut self, device: u32, what: modbus::Write, verify: bool) -> Result<modbus::Written, modbus::Error> {
+    /// Gives what stood there before and, where `verify` says so, after it.
+    fn write(&mut self, device: u32, what: modbus::Write, verify: bool) -> Result<modbus::Written, modbus::Error> {
         let Unit { bus, unit } = self.unit(device)?;
-        let first = match &what {
-            modbus::Write::Coil((first, _)) | modbus::Write::Coils((first, _)) => (Table::Coil, *first),
-            modbus::Write::Register((first, _))
-            | modbus::Write::Registers((first, _))
-            | modbus::Write::MaskRegister((first, ..)) => (Table::Holding, *first),
-        };
-        let (table, first) = first;
-        let before = self.machine.read(&bus, unit, table, first, count(&what));
-        let words = match what {
-            modbus::Write::Coil((_, on)) => vec![u16::from(on)],
-            modbus::Write::Coils((_, on)) => on.iter().map(|on| u16::from(*on)).collect(),
-            modbus::Write::Register((_, word)) => vec![word],
-            modbus::Write::Registers((_, words)) => words,
-            modbus::Write::MaskRegister((_, and, or)) => {
+        let (write, place) = real::write(what)?;
+        let (table, first, count) = (place.table, place.first, place.count);
+        let before = self.machine.read(&bus, unit, table, first, count).map_err(|fault| said(&fault));
+        let words = match write {
+            Write::Coils(_, on) => on.into_iter().map(u16::from).collect(),
+            Write::Registers(_, words) => words,
+            Write::Mask(_, and, or) => {
                 let masked = |word: &u16| (word & and) | (or & !and);
                 before.as_ref().map(|words| words.iter().map(masked).collect()).unwrap_or_default()
             }
         };
-        let many = u16::try_from(words.len()).unwrap_or(u16::MAX);
-        let done = if self.grants_range(&bus, table, first, many, true) {
-            self.machine.write(&bus, unit, table, first, &words).map_err(|fault| said(&fault))
-        } else {
+        let done = if !self.grants(&bus, |grant| grant.may_write(unit, place)) {
             Err(modbus::Error::Denied)
+        } else {
+            let machine = &mut self.machine;
+            before.and_then(|before| {
+                machine.write(&bus, unit, table, first, &words).map(|()| before).map_err(|fault| said(&fault))
+            })
         };
         let name = format!("write {bus}/{unit} {}:{first} = {words:?}", table.word());
-        self.note(name, done.as_ref().map_or_else(error_word, |()| "done".into()));
-        let after = verify.then(|| self.machine.read(&bus, unit, table, first, many).ok()).flatten();
-        let data = |words: Option<Vec<u16>>| words.map(|words| data(table, words));
-        done.map(|()| modbus::Written { before: data(before.ok()), after: data(after) })
+        self.note(name, done.as_ref().map_or_else(error_word, |_| "done".into()));
+        let after = verify.then(|| self.machine.read(&bus, unit, table, first, count).ok()).flatten();
+        done.map(|before| modbus::Written {
+            before: Some(data(table, before)),
+            after: after.map(|words| data(table, words)),
+        })
     }
 
     fn unit(&self, device: u32) -> Result<Unit, modbus::Error> {
@@ -228,8 +212,27 @@ impl Simulation {
         opened
     }
 
+    fn line_level(&mut self, handle: u32) -> Result<gpio::Level, gpio::Error> {
+        let Some((line, machine)) = self.line(handle) else { return Err(gpio::Error::NotSupported) };
+        let active = machine.level(&line.name) != line.active_low;
+        Ok(if active { gpio::Level::Active } else { gpio::Level::Inactive })
+    }
+
+    fn drive(&mut self, handle: u32, active: bool) {
+        let Some((line, machine)) = self.line(handle) else { return };
+        machine.set_level(&line.name, active != line.active_low);
+        let name = line.name.clone();
+        self.note(format!("set {name} {}", if active { "active" } else { "inactive" }), "done".into());
+    }
+
+    /// Over before anybody looks again.
+    fn pulse(&mut self, handle: u32, active: bool) {
+        let name = self.line(handle).map(|(line, _)| line.name.clone()).unwrap_or_default();
+        self.note(format!("pulse {name} {}", if active { "active" } else { "inactive" }), "done".into());
+    }
+
     fn open_unit(&mut self, bus: String, unit: u8) -> Result<u32, modbus::Error> {
-        let granted = self.grants_bus(&bus, unit);
+        let granted = self.grants(&bus, |grant| grant.has_unit(unit));
         self.note(format!("open {bus}/{unit}"), if granted { "done" } else { "denied" }.into());
         if !granted {
             return Err(modbus::Error::Denied);
@@ -240,25 +243,6 @@ impl Simulation {
         self.devices.push(Unit { bus, unit });
         Ok(u32::try_from(self.devices.len() - 1).unwrap_or(u32::MAX))
     }
-}
-
-const fn table_of(table: modbus::Table) -> Table {
-    match table {
-        modbus::Table::Coils => Table::Coil,
-        modbus::Table::DiscreteInputs => Table::Discrete,
-        modbus::Table::HoldingRegisters => Table::Holding,
-        modbus::Table::InputRegisters => Table::Input,
-    }
-}
-
-/// How many addresses it writes.
-fn count(what: &modbus::Write) -> u16 {
-    let many = match what {
-        modbus::Write::Coils((_, list)) => list.len(),
-        modbus::Write::Registers((_, list)) => list.len(),
-        _ => 1,
-    };
-    u16::try_from(many).unwrap_or(u16::MAX)
 }
 
 fn data(table: Table, words: Vec<u16>) -> modbus::Data {

@@ -192,6 +192,11 @@ async fn test_takes_a_source_of_an_agent() {
     let trial = json(run("allow.modbus.cabinet = { units = [7], read = [\"input:0-3\"] }\n").await.expect_code(0));
     assert_eq!(trial["runs"][0]["readings"][0], json!({ "point": "voltage", "bad": "denied" }));
     assert_eq!(trial["refused"], 2);
+    // As on a real line, one read may lie in two ranges of the grant.
+    let joined = "allow.modbus.cabinet = { units = [7], read = [\"input:0-3\", \"input:4-7\"] }\n";
+    let trial = json(run(joined).await.expect_code(0));
+    assert_eq!(trial["refused"], 0, "{trial}");
+    assert_ne!(trial["runs"][0]["readings"][0]["bad"], "denied");
     // Without a grant it is not run at all.
     run("").await.expect_code(78).expect_said(&["agent.toml:4:", "allow.modbus.BUS = true"]);
     // An error of the configuration is shown as ever.
