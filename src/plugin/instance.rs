@@ -23,8 +23,10 @@ const CALL_MAX: Duration = Duration::from_secs(60);
 /// What `stop` may take, of its own time and in all.
 const STOP_OWN_MAX: Duration = Duration::from_millis(200);
 const STOP_MAX: Duration = Duration::from_secs(1);
-/// Bytes that a guest may hand over in one call.
-const TRANSFER_MAX: usize = 16 << 20;
+/// Bytes that a guest may hand over in a run: all the readings that one may bring, and texts.
+const RUN_BYTES_MAX: usize = 16 << 20;
+/// And in any other call: all the points that it may have. Refused before there is memory for them.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Handles of resources that an instance may hold.
 const HANDLES_MAX: usize = 256;
 /// Problems that `check` may report.
@@ -222,7 +224,7 @@ impl Live {
         let meter = std::sync::Arc::clone(&guest.meter);
         let mut store = Store::new(shared.engine(), guest);
         store.limiter(|guest| guest);
-        store.set_hostcall_fuel(TRANSFER_MAX);
+        store.set_hostcall_fuel(ANSWER_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
         let ticker = std::sync::Arc::clone(&shared.ticker);
         store.epoch_deadline_callback(move |store| ticker.deadline(&store.data().meter));
@@ -287,7 +289,7 @@ impl Live {
         };
         let deadline = u64::try_from(self.time.as_nanos()).unwrap_or(u64::MAX);
         let result = self
-            .call(Limit::usual, async |bindings, store| {
+            .call(Limit::of_run, async |bindings, store| {
                 bindings.outstation_plugin_sensor().call_run(store, &trigger, now.0, deadline).await
             })
             .await?;
@@ -317,6 +319,7 @@ impl Live {
         meter.begin(limit.own);
         self.store.data_mut().began = clock::now();
         self.store.set_epoch_deadline(1);
+        self.store.set_hostcall_fuel(limit.bytes);
         let future = call(&self.bindings, &mut self.store);
         match timed(self.plugin.shared().ticker().run(&meter, future), limit.all).await {
             Some(Ok(value)) => {
@@ -333,21 +336,27 @@ async fn timed<T>(future: impl Future<Output = T>, limit: Duration) -> Option<T>
     tokio::time::timeout(limit, future).await.ok()
 }
 
-/// How long a call may take.
+/// What a call may take.
 struct Limit {
     /// Of the guest's own time.
     own: Duration,
-    /// In all.
+    /// Of time in all.
     all: Duration,
+    /// Bytes that it hands over.
+    bytes: usize,
 }
 
 impl Limit {
     fn usual(time: Duration) -> Self {
-        Self { own: time, all: CALL_MAX.saturating_add(time) }
+        Self { own: time, all: CALL_MAX.saturating_add(time), bytes: ANSWER_BYTES_MAX }
+    }
+
+    fn of_run(time: Duration) -> Self {
+        Self { bytes: RUN_BYTES_MAX, ..Self::usual(time) }
     }
 
     fn of_stop(time: Duration) -> Self {
-        Self { own: time.min(STOP_OWN_MAX), all: STOP_MAX }
+        Self { own: time.min(STOP_OWN_MAX), all: STOP_MAX, bytes: ANSWER_BYTES_MAX }
     }
 }
 

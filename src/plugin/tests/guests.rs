@@ -323,7 +323,7 @@ async fn a_text_that_is_too_large_is_a_bad_reading() {
 #[tokio::test]
 async fn points_that_cannot_be_are_bad_output() {
     let bench = Bench::new();
-    // The second point gets the first one's name; a name with a space; a list of a million points.
+    // The second point gets the first one's name; a name with a space; a reason with a capital letter.
     for describe in [
         "(i32.store (i32.const 640) (i32.const 336)) (i32.const 512)",
         "(i32.store8 (i32.const 337) (i32.const 32)) (i32.const 512)",
@@ -331,6 +331,50 @@ async fn points_that_cannot_be_are_bad_output() {
     ] {
         let result = bench.start(&Fixture::new().with("describe", describe)).await;
         assert!(matches!(result, Err(Failure::BadOutput(_))), "{describe}: {:?}", result.err());
+    }
+}
+
+#[tokio::test]
+async fn too_many_points_are_refused_and_far_too_many_before_there_is_memory_for_them() {
+    let bench = Bench::new();
+    let points = |count: u32| {
+        let describe = format!(
+            "(drop (memory.grow (i32.const 40))) (i32.store (i32.const 536) (i32.const 131072))
+             (i32.store (i32.const 540) (i32.const {count})) (i32.const 512)"
+        );
+        Fixture::new().with("describe", describe)
+    };
+    let failure = bench.start(&points(10_001)).await.err();
+    assert!(matches!(&failure, Some(Failure::BadOutput(why)) if why.contains("10001 points")), "{failure:?}");
+    let failure = bench.start(&points(40_000)).await.err();
+    assert!(matches!(&failure, Some(Failure::Trap(why)) if why.contains("too much data")), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_run_may_bring_as_many_readings_as_a_batch_holds() {
+    let bench = Bench::new();
+    let readings = |count: u32| {
+        let run = format!(
+            "(local $n i32)
+             (drop (memory.grow (i32.const 90)))
+             (loop $l
+                (call $reading (i32.add (i32.const 131072) (i32.mul (local.get $n) (i32.const 56)))
+                    (i32.const 0) (i32.const 2) (i64.extend_i32_u (local.get $n)))
+                (br_if $l (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {count}))))
+             (drop (call $outcome (i32.const {count})))
+             (i32.store (i32.const 136) (i32.const 131072))
+             (i32.const 128)"
+        );
+        Fixture::new().with("run", run)
+    };
+    let spec = SourceSpec { limits: Limits { memory: 16 << 20, time: Duration::from_secs(30) }, ..spec() };
+    for (count, fits) in [(100_000, true), (100_001, false)] {
+        let plugin = bench.plugin(&readings(count)).await;
+        let outcome = Instance::start(&plugin, &spec).await.expect("it starts").run(Trigger::Start, NOW).await;
+        match outcome {
+            Ok(outcome) => assert!(fits && outcome.readings.len() == count as usize, "{}", outcome.readings.len()),
+            Err(failure) => assert!(!fits && matches!(failure, Failure::BadOutput(_)), "{count}: {failure:?}"),
+        }
     }
 }
 
