@@ -33,7 +33,7 @@ use crate::config::{Engine, Input, Loaded, LogLevel, Settings};
 use crate::control::{Answer, Asked, Question, Reply, Server};
 use crate::os::clock;
 use crate::os::files::FolderError;
-use crate::os::places;
+use crate::os::places::{self, Sites};
 use crate::os::signals::{Request, Signals};
 use crate::os::systemd::Manager;
 use crate::os::watch::Watch;
@@ -106,7 +106,8 @@ pub async fn run(start: Start) -> Result<(), StartError> {
     samples.set_missed_tick_behavior(MissedTickBehavior::Skip);
     manager.ready();
     loop {
-        watch.folders(running.folders().iter());
+        let Sites { folders, files } = running.sites();
+        watch.folders(folders.iter(), &files);
         if reloads.begin(&mut running) {
             manager.reloading();
         }

@@ -21,7 +21,8 @@ use super::rates::Rates;
 use super::watchdog::Progress;
 use crate::config::{self, Colour, Diagnostic, Input, Loaded, LogLevel, Settings};
 use crate::control::{Answer, Reply, Tail};
-use crate::os::{clock, places};
+use crate::os::clock;
+use crate::os::places::{self, Sites};
 use crate::plugin::Host;
 use crate::reading::Timestamp;
 use crate::spool::BufferState;
@@ -162,12 +163,12 @@ impl Running {
         }
     }
 
-    /// Folders in which something may change.
-    pub fn folders(&self) -> Vec<PathBuf> {
+    /// Where something may change.
+    pub fn sites(&self) -> Sites {
         let files = self.inputs.iter().map(|input| input.path.as_path());
-        let mut folders = places::folders_of(&self.file, files);
-        folders.extend(self.settings.agent.plugin_dirs.iter().cloned());
-        folders
+        let mut sites = places::sites(&self.file, files);
+        sites.folders.extend(self.settings.agent.plugin_dirs.iter().cloned());
+        sites
     }
 
     /// Looks at everything again. What is read is what counts, not that something happened; only where it was `asked`

@@ -74,18 +74,27 @@ fn drop_ins(main: &Path) -> Result<Vec<PathBuf>, Unreadable> {
     Ok(paths)
 }
 
-/// Folders in which something happens when one of these files of a configuration changes: its own, that of its drop-ins,
-/// and where links lead to.
-pub fn folders_of<'a>(main: &Path, files: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+/// Where it shows that one of these files of a configuration changed.
+#[derive(Debug)]
+pub struct Sites {
+    /// Folders in which something happens: the main file's own, that of its drop-ins, and where links lead to.
+    pub folders: Vec<PathBuf>,
+    /// What counts there: the files, and what links lead to.
+    pub files: Vec<PathBuf>,
+}
+
+/// Of `main` and all `files` that were read, it among them.
+pub fn sites<'a>(main: &Path, files: impl Iterator<Item = &'a Path>) -> Sites {
     let beside = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut folders = vec![beside(main), main.with_extension("d")];
+    let mut sites = Sites { folders: vec![beside(main), main.with_extension("d")], files: vec![main.to_owned()] };
     for linked in files.filter(|file| file.is_symlink()).filter_map(|file| fs::canonicalize(file).ok()) {
         let folder = beside(&linked);
-        if !folders.contains(&folder) {
-            folders.push(folder);
+        if !sites.folders.contains(&folder) {
+            sites.folders.push(folder);
         }
+        sites.files.push(linked);
     }
-    folders
+    sites
 }
 
 fn text(path: &Path) -> Result<String, String> {

@@ -1,15 +1,16 @@
 //! Notices that something in a folder changed, and waits until it has settled.
 //!
 //! Says only "look again": whoever asks compares contents. Folders are watched, not files, so that a save by rename, a
-//! switched symlink and a file that was not there are seen alike (F-41). Watches are set anew at each look, which
-//! finds folders that were removed and came back; and a look is due every [`LOOK_EVERY`] anyway, for file systems that
-//! send no events.
+//! switched symlink and a file that was not there are seen alike (F-41). What others write in the same folder is no
+//! unrest: a database there would keep it from ever settling. Watches are set anew at each look, which finds folders
+//! that were removed and came back; and a look is due every [`LOOK_EVERY`] anyway, for file systems that send no events.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, RemoveKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 use tokio::time::error::Elapsed;
@@ -24,11 +25,16 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// Without any event.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// How the names of files end that count in every watched folder: configuration, plugins and their signatures.
+const ENDINGS: [&str; 3] = ["toml", "wasm", "minisig"];
+
 /// Watches folders.
 pub struct Watch {
     /// `None` where the system gives no watcher: then only time counts.
     watcher: Option<RecommendedWatcher>,
     events: watch::Receiver<u64>,
+    /// Files that count whatever their names end in.
+    files: watch::Sender<Vec<PathBuf>>,
     /// When the first and the last event came that were not looked at yet.
     unrest: Option<(Duration, Duration)>,
     /// When to look without any event, and how often.
@@ -44,12 +50,10 @@ impl Watch {
         let (sender, events) = watch::channel(0_u64);
         let sender = Arc::new(sender);
         let handlers = sender.clone();
+        let (files, named) = watch::channel(Vec::new());
         let handler = move |event: notify::Result<notify::Event>| {
-            // Reading is no change; an overflow or an error may hide one.
-            let is_reading = event.is_ok_and(|event| {
-                matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(notify::event::AccessMode::Write)))
-            });
-            if !is_reading {
+            // An error may hide a change.
+            if event.map_or(true, |event| is_change(&event, &named.borrow())) {
                 handlers.send_modify(|count| *count += 1);
             }
         };
@@ -57,11 +61,19 @@ impl Watch {
             .inspect_err(|error| debug!("no watcher, folders are looked at every {} s: {error}", LOOK_EVERY.as_secs()))
             .ok();
         let look_at = clock::now() + LOOK_EVERY;
-        Self { watcher, events, unrest: None, look_at, look_every: LOOK_EVERY, _sender: sender }
+        Self { watcher, events, files, unrest: None, look_at, look_every: LOOK_EVERY, _sender: sender }
     }
 
-    /// Watches these folders, those that are there. A folder that is watched already stays so.
-    pub fn folders<'a>(&mut self, folders: impl Iterator<Item = &'a PathBuf>) {
+    /// Watches these folders, those that are there; a folder that is watched already stays so. In them count
+    /// configuration files, plugins, and `files`.
+    pub fn folders<'a>(&mut self, folders: impl Iterator<Item = &'a PathBuf>, files: &[PathBuf]) {
+        self.files.send_if_modified(|named| {
+            let is_new = named != files;
+            if is_new {
+                *named = files.to_vec();
+            }
+            is_new
+        });
         let Some(watcher) = &mut self.watcher else { return };
         for folder in folders {
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
@@ -95,6 +107,31 @@ impl Watch {
     }
 }
 
+/// Whether what is looked at can be another after this event. Reading changes nothing, and neither does what happens to
+/// other files.
+fn is_change(event: &notify::Event, files: &[PathBuf]) -> bool {
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Create(_) | EventKind::Modify(_) => {}
+        EventKind::Access(_) => return false,
+        // Watched folders tell their own end; so does a link's, but as a file's.
+        EventKind::Remove(kind) if kind != RemoveKind::File => return true,
+        EventKind::Remove(_) => {}
+        // Events that were lost.
+        EventKind::Any | EventKind::Other => return true,
+    }
+    let counts = |path: &PathBuf| {
+        path.extension().and_then(OsStr::to_str).is_some_and(|ending| ENDINGS.contains(&ending))
+            || files.iter().any(|file| file.file_name() == path.file_name())
+            || leads_elsewhere(path)
+    };
+    event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(counts)
+}
+
+/// A folder or a link: behind it may be what counts.
+fn leads_elsewhere(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir() || metadata.is_symlink())
+}
+
 async fn timeout_at<T>(at: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     tokio::time::timeout_at(clock::instant(at).into(), future).await
 }
@@ -113,7 +150,7 @@ mod tests {
     async fn f41_a_save_by_rename_is_seen_once_it_has_settled() {
         let folder = tempfile::tempdir().unwrap();
         let mut watch = Watch::new();
-        watch.folders(std::iter::once(&folder.path().to_path_buf()));
+        watch.folders(std::iter::once(&folder.path().to_path_buf()), &[]);
         std::fs::write(folder.path().join("new"), "x").unwrap();
         std::fs::rename(folder.path().join("new"), folder.path().join("agent.toml")).unwrap();
         tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("seen before the regular look");
@@ -124,7 +161,7 @@ mod tests {
     async fn f41_without_events_it_is_looked_at_all_the_same() {
         let mut watch = Watch::new();
         (watch.watcher, watch.look_every, watch.look_at) = (None, SETTLE, clock::now());
-        watch.folders(std::iter::once(&PathBuf::from("/")));
+        watch.folders(std::iter::once(&PathBuf::from("/")), &[]);
         for _ in 0..3 {
             tokio::time::timeout(LOOK_EVERY, watch.changed()).await.expect("looked at by the clock");
         }
@@ -139,10 +176,10 @@ mod tests {
         let folders = [above.path().to_path_buf(), folder.clone()];
         for round in 0..3 {
             std::fs::create_dir(&folder).unwrap();
-            watch.folders(folders.iter());
+            watch.folders(folders.iter(), &[]);
             // What making the folder brought is over.
             while tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_ok() {}
-            watch.folders(folders.iter());
+            watch.folders(folders.iter(), &[]);
             std::os::unix::fs::symlink(format!("target-{round}"), folder.join("new")).unwrap();
             std::fs::rename(folder.join("new"), folder.join("..data")).unwrap();
             tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("a link was switched");
@@ -155,7 +192,7 @@ mod tests {
     async fn an_event_outlives_a_wait_that_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let mut watch = Watch::new();
-        watch.folders(std::iter::once(&folder.path().to_path_buf()));
+        watch.folders(std::iter::once(&folder.path().to_path_buf()), &[]);
         std::fs::write(folder.path().join("agent.toml"), "x").unwrap();
         for _ in 0..3 {
             assert!(tokio::time::timeout(SETTLE / 4, watch.changed()).await.is_err(), "it has not settled yet");
@@ -168,8 +205,41 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("agent.toml"), "x").unwrap();
         let mut watch = Watch::new();
-        watch.folders(std::iter::once(&folder.path().to_path_buf()));
+        watch.folders(std::iter::once(&folder.path().to_path_buf()), &[]);
         std::fs::read(folder.path().join("agent.toml")).unwrap();
         assert!(tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_err());
+    }
+
+    /// F-41: a database beside the configuration would otherwise keep a change waiting.
+    #[tokio::test]
+    async fn f41_what_others_write_beside_it_is_no_unrest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut watch = Watch::new();
+        watch.folders(std::iter::once(&folder.path().to_path_buf()), &[path("agent.conf")]);
+        let others = || {
+            std::fs::write(path("history.db"), "x").unwrap();
+            std::fs::write(path("history.db-journal"), "x").unwrap();
+            std::fs::rename(path("history.db-journal"), path("history.old")).unwrap();
+            std::fs::remove_file(path("history.old")).unwrap();
+        };
+        others();
+        assert!(tokio::time::timeout(SETTLE * 2, watch.changed()).await.is_err(), "others' files");
+        for name in ["agent.toml", "agent.conf", "system.wasm", "system.wasm.minisig"] {
+            std::fs::write(path(name), "x").unwrap();
+            tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect(name);
+            std::fs::remove_file(path(name)).unwrap();
+            tokio::time::timeout(LOOK_EVERY / 2, watch.changed()).await.expect("it is gone");
+        }
+        // It settles while the others go on.
+        std::fs::write(path("agent.toml"), "x").unwrap();
+        let changed = tokio::time::timeout(SETTLE * 10, watch.changed());
+        tokio::pin!(changed);
+        loop {
+            tokio::select! {
+                seen = &mut changed => break seen.expect("seen before what goes on happening is looked at"),
+                () = tokio::time::sleep(SETTLE / 10) => others(),
+            }
+        }
     }
 }

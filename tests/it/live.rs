@@ -154,3 +154,21 @@ async fn what_the_agent_has_is_not_opened() {
     assert_eq!(device.connections(), 3, "two checks before it ran, and the agent's own");
     agent.stop().await;
 }
+
+/// A serial line that nobody has is opened, and its unit asked.
+#[tokio::test]
+async fn a_free_serial_line_is_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = SerialLine::plug_unheld(folder.path()).await;
+    let Some(_device) = RealDevice::serial(Make::Pymodbus, &line).await else { return };
+    let rest = format!(
+        "{STEADY}\nallow.modbus.line = {{ units = [7], read = [\"holding:3-9\"] }}\n\
+         [bus.line]\nurl = \"{}\"\ntimeout = \"5s\"\n",
+        line.url()
+    );
+    let site = Site::new(&config("mqtt://127.0.0.1:1", &rest), &["steady"]);
+    let rungs = ladder(&site, 1).await;
+    let bus = rung(&rungs, "bus")["message"].as_str().expect("a text");
+    assert!(bus.ends_with("can be reached"), "{bus}");
+    assert_eq!(rung(&rungs, "unit")["message"], "answers, holding:3 is 7003");
+}

@@ -1,5 +1,6 @@
 //! The configuration and the plugins change while the agent runs: what did not change misses nothing.
 
+use crate::harness::real_device::{Make, RealDevice, SerialLine};
 use crate::harness::{
     Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, plugins, wait_until,
 };
@@ -175,4 +176,36 @@ async fn a_plugin_is_replaced_while_it_is_polled() {
     let new = counts.windows(2).position(|pair| pair[1] <= pair[0]).expect("the new one begins") + 1;
     assert!(counts[..new].iter().copied().eq(1..=u64::try_from(new).unwrap()), "{counts:?}");
     assert!(counts[new..].iter().copied().eq((2..).take(counts.len() - new)), "{counts:?}");
+}
+
+/// F-39: a serial line is handed over, to another bus of the same line and to another source; no value is bad or missing.
+#[tokio::test]
+async fn a_serial_line_is_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = SerialLine::plug(folder.path()).await;
+    let Some(_device) = RealDevice::serial(Make::Libmodbus, &line).await else { return };
+    let stand = stand().await;
+    plugins::install("modbus", &stand.site.path("plugins"));
+    for (round, (bus, source)) in [("a", "m1"), ("a", "m1"), ("b", "m1"), ("b", "m2"), ("a", "m1")].iter().enumerate() {
+        let topic = format!("outstation/press-7/{source}");
+        let so_far = stand.checker.count(&topic);
+        let timeout = 5 + round;
+        stand.configure(&format!(
+            "[bus.{bus}]\nurl = \"{}\"\ntimeout = \"{timeout}s\"\n\
+             [source.{source}]\nplugin = \"modbus\"\nevery = \"100ms\"\nallow.modbus.{bus} = true\n\
+             [source.{source}.config]\nbus = \"{bus}\"\nunit = 7\npoints = [{{ name = \"n\", address = \"holding:1\" }}]\n",
+            line.url()
+        ));
+        let read = |said: &str| said.matches("configuration read").count() > round;
+        wait_until("the configuration is read", SOON, || read(&stand.agent.said())).await;
+        stand.checker.wait_count(&topic, so_far + 10, SOON).await;
+    }
+    let checker = stand.stopped().await;
+    assert_unbroken(&checker);
+    for topic in ["outstation/press-7/m1", "outstation/press-7/m2"] {
+        let messages = checker.of(topic);
+        let wrong =
+            messages.iter().find(|message| message.json["values"]["n"] != 7001 || !message.json["bad"].is_null());
+        assert!(wrong.is_none(), "{topic}: {}", wrong.unwrap().json);
+    }
 }

@@ -35,7 +35,16 @@ pub struct SerialLine {
 impl SerialLine {
     /// Plugs it in: `ours` and `theirs` in the folder.
     pub async fn plug(folder: &Path) -> Self {
-        let line = Self { socat: socat(folder), folder: folder.to_owned() };
+        Self::made(folder, "").await
+    }
+
+    /// The same, and nobody has our end open: socat keeps it open itself otherwise. It ends when who opened it is gone.
+    pub async fn plug_unheld(folder: &Path) -> Self {
+        Self::made(folder, ",wait-slave,pty-interval=0.05").await
+    }
+
+    async fn made(folder: &Path, options: &str) -> Self {
+        let line = Self { socat: socat(folder, options), folder: folder.to_owned() };
         wait_until("socat makes its terminals", SOON, || line.ours().exists() && line.theirs().exists()).await;
         line
     }
@@ -65,10 +74,11 @@ impl SerialLine {
     }
 }
 
-fn socat(folder: &Path) -> Child {
+fn socat(folder: &Path, options: &str) -> Child {
     let end = |name: &str| format!("pty,raw,echo=0,link={}", folder.join(name).display());
     let mut command = Command::new("socat");
-    command.arg(end("ours")).arg(end("theirs")).stderr(Stdio::null()).kill_on_drop(true);
+    // It waits at the second one.
+    command.arg(end("theirs")).arg(end("ours") + options).stderr(Stdio::null()).kill_on_drop(true);
     command.spawn().expect("start socat; packaging/setup-devices installs it")
 }
 

@@ -1,7 +1,7 @@
 //! Digital lines on the kernel's simulator: edges with their times, debouncing, counters over kill -9, a burst, outputs
 //! with a safe level, a line that is busy, a chip that goes and comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -119,6 +119,31 @@ mosquitto_pub -h 127.0.0.1 -t outstation/guest/command/lines -q 1 -m '{"id":"1",
 await "grep -q '\"id\":\"1\",\"ok\":true' $R/messages"
 cat $pins/sim_gpio4/value > $R/lamp-set
 
+# A reload hands a line over to a source that reads it otherwise, and then to one of another name.
+mkdir -p /agent/agent.d
+reload() { await "outstation reload -c /agent/agent.toml >> $R/reloads 2>&1"; }
+hatches() { grep -c "^outstation/guest/$1 .*\"hatch\":[tf]" $R/messages; }
+for take in first:500:up first:400:down second:300:down first:500:up; do
+    name=${take%%:*} bias=${take##*:} every=${take#*:} every=${every%:*}
+    cat > /agent/new <<END
+[source.$name]
+plugin = "gpio"
+every = "${every}ms"
+allow.gpio = ["sim:3"]
+[source.$name.config]
+lines = [{ name = "hatch", line = "sim:3", bias = "pull-$bias" }]
+END
+    mv /agent/new /agent/agent.d/hatch.toml
+    reload
+    seen=$(hatches $name)
+    await "[ \$(hatches $name) -ge $((seen + 3)) ]"
+done
+# A look beside the agent: lines that it holds, one of somebody else, and one that is free once it was given back.
+cat /agent/agent.toml /agent/agent.d/hatch.toml > /agent/look.toml
+rm /agent/agent.d/hatch.toml
+reload
+outstation check --live --json -c /agent/look.toml > $R/live 2>&1
+
 # The chip goes away and comes back.
 echo 0 > $sim/live
 await "grep -q '\"bad\":{\"door\":\"' $R/messages"
@@ -228,6 +253,7 @@ fn judge(results: &BTreeMap<String, String>) {
     assert_eq!(one.last(), two.first(), "{one:?} {two:?}");
 
     burst(&messages(text("messages-gone"), "burst"), &moved(text("fast")));
+    handed_over(text("messages-gone"), text("live"));
 
     // Driven to its initial level, and to its safe one at the end.
     assert_eq!(
@@ -239,6 +265,34 @@ fn judge(results: &BTreeMap<String, String>) {
     assert!(other.iter().any(|m| m.json["bad"]["taken"] == "busy"), "{}", shown());
     let gone = all.iter().position(|m| m.json["bad"]["door"].is_string()).expect("the door is bad");
     assert!(all[gone..].iter().any(|m| m.json["values"]["door"].is_boolean()), "{}", shown());
+}
+
+/// F-39: who gets a line by a reload reads it at once, with what it asks of it; and a look disturbs nobody.
+fn handed_over(text: &str, live: &str) {
+    for (source, expected) in [("first", [true, false, true].as_slice()), ("second", &[false])] {
+        let all = messages(text, source);
+        let mut seen: Vec<_> = all.iter().map(|m| m.json["values"]["hatch"].as_bool()).collect();
+        seen.dedup();
+        assert_eq!(
+            seen,
+            expected.iter().copied().map(Some).collect::<Vec<_>>(),
+            "{source}: good from the first poll on"
+        );
+    }
+    let all = ["lines", "burst", "first", "second"].into_iter().flat_map(|source| messages(text, source));
+    let seqs: BTreeSet<_> = all.filter(|m| m.json["boot"] == 2).filter_map(|m| m.json["seq"].as_u64()).collect();
+    let missing: Vec<_> = (1..=seqs.len() as u64).filter(|seq| !seqs.contains(seq)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let document: Value = serde_json::from_str(live).unwrap_or_else(|error| panic!("{error}: {live}"));
+    let rungs = document["live"].as_array().expect("rungs");
+    let said = |name: &str| {
+        let rung = rungs.iter().find(|rung| rung["what"] == "line" && rung["name"] == name);
+        rung.unwrap_or_else(|| panic!("no {name} in {rungs:?}"))["message"].as_str().expect("a text").to_owned()
+    };
+    assert!(said("sim:0").ends_with("an input now, held by the running agent"), "{}", said("sim:0"));
+    assert!(said("LAMP").ends_with("an output now, held by the running agent"), "{}", said("LAMP"));
+    assert!(said("sim:3").ends_with("an input now, and free"), "{}", said("sim:3"));
+    assert!(said("sim:6").ends_with("in use by \"somebody\""), "{}", said("sim:6"));
 }
 
 /// What of the burst came as a reading, and what was counted as lost, is all of it.
