@@ -165,13 +165,21 @@ fn changed_elsewhere(before: &BTreeMap<String, Shown>, after: &Loaded, line: u32
     before.keys().chain(after.keys()).filter(differs).filter(elsewhere).cloned().collect()
 }
 
+/// Every valid file of one text.
+fn valid_texts() -> impl Iterator<Item = (String, String)> {
+    let files = fs::read_dir(Path::new(CORPUS).join("valid")).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.is_file() && !path.with_extension("d").exists())
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap()))
+}
+
 /// A file that ends too early is refused, or means the same up to its last line.
 #[test]
 fn no_cut_panics_or_changes_what_stands_before_it() {
-    for name in ["everything", "grants", "dotted-keys", "inline-tables"] {
-        let text = fs::read_to_string(Path::new(CORPUS).join(format!("valid/{name}.toml"))).unwrap();
+    let (mut accepted, mut bytes) = (0, 0);
+    for (name, text) in valid_texts() {
         let whole = in_force(&load_text(&text));
-        let mut accepted = 0;
+        bytes += text.len();
         for cut in (0..text.len()).filter_map(|at| text.get(..at)) {
             let loaded = load_text(cut);
             _ = render_all(&loaded.diagnostics, Colour::Ansi);
@@ -179,22 +187,25 @@ fn no_cut_panics_or_changes_what_stands_before_it() {
                 accepted += 1;
                 let last = u32::try_from(cut.split('\n').count()).unwrap();
                 let lost = changed_elsewhere(&whole, &loaded, last);
-                let lost: Vec<_> = lost
-                    .iter()
-                    .filter(|key| whole.get(*key).is_none_or(|was| was.origin.as_ref().is_none_or(|at| at.1 < last)))
-                    .collect();
+                let (is, early) = (in_force(&loaded), |was: &Shown| was.origin.as_ref().is_none_or(|at| at.1 < last));
+                // A list of tables has an end after each.
+                let shorter = |was: &Shown| {
+                    let is = is.get(&was.key).map(|is| is.value.trim_end_matches([']', '}', ' ']));
+                    was.value.starts_with('[') && is.is_some_and(|is| was.value.starts_with(is))
+                };
+                let lost: Vec<_> =
+                    lost.iter().filter(|key| whole.get(*key).is_none_or(|was| early(was) && !shorter(was))).collect();
                 assert!(lost.is_empty(), "{name} cut in line {last}: {lost:?}");
             }
         }
-        assert!(accepted < text.len() / 2 || name == "everything", "{name}: {accepted} of {} are accepted", text.len());
     }
+    assert!(accepted < bytes * 3 / 4, "{accepted} of {bytes} cuts are accepted");
 }
 
 /// A byte that is another one is refused, or changes nothing but what stands on its line.
 #[test]
 fn no_flipped_byte_panics_or_changes_another_line() {
-    for name in ["everything", "grants", "dotted-keys"] {
-        let text = fs::read_to_string(Path::new(CORPUS).join(format!("valid/{name}.toml"))).unwrap();
+    for (name, text) in valid_texts() {
         let whole = in_force(&load_text(&text));
         let bytes = text.as_bytes();
         let mut line = 1;
