@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::io::AsyncReadExt as _;
 
 use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
 
@@ -130,4 +131,36 @@ async fn several_plugins_that_spin() {
     for n in 0..4 {
         assert_polled_meanwhile(&checker, &failures(&checker, &format!("ill-{n}"))[0]);
     }
+}
+
+/// F-44: nobody reads what the agent logs, and plugins log as much as they may: the pipe is full, and all go on.
+#[tokio::test]
+async fn a_log_that_nobody_reads() {
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let flood = |n| format!("[source.a-name-that-makes-its-lines-longer-{n}]\nplugin = \"flood\"\nevery = \"100ms\"\n");
+    let floods: String = (0..10).map(flood).collect();
+    let site = Site::new(&config(&broker.url(), &format!("{STEADY}{floods}")), &["steady", "flood"]);
+    let mut command = site.program();
+    command.arg("run").arg("-c").arg(site.path("agent.toml"));
+    let mut agent = command.spawn().expect("start the agent");
+    let stderr = agent.stderr.take().expect("its stderr").into_owned_fd().expect("a pipe");
+    // 64 KiB fit into it, but for the last line.
+    wait_until("the pipe is full", 4 * SOON, || {
+        rustix::io::ioctl_fionread(&stderr).is_ok_and(|bytes| bytes > (64 << 10) - 4096)
+    })
+    .await;
+    let so_far = checker.count(STEADY_TOPIC);
+    checker.wait_count(STEADY_TOPIC, so_far + 100, SOON).await;
+    // Who reads again is told that something is missing.
+    let mut log = String::new();
+    let mut stderr = tokio::net::unix::pipe::Receiver::from_owned_fd(stderr).expect("a pipe");
+    let mut some = [0; 4096];
+    while !log.contains("log lines were dropped") {
+        let read = tokio::time::timeout(SOON, stderr.read(&mut some)).await.expect("it says so").expect("text");
+        log.push_str(&String::from_utf8_lossy(&some[..read]));
+    }
+    agent.kill().await.expect("end it");
+    checker.assert_kept();
+    assert_unbroken(&checker);
 }

@@ -43,6 +43,7 @@ mod reload_files;
 mod reload_many;
 mod service;
 mod shutdown;
+mod state;
 mod status;
 mod swap;
 mod tail;

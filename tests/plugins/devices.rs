@@ -1,4 +1,4 @@
-//! Fixtures that use what the host offers, and use it badly: logs, and a Modbus line named `rig`.
+//! Fixtures that use what the host offers, some of them badly: logs, durable values, and a Modbus line named `rig`.
 
 use super::{Fixture, heir_good};
 
@@ -46,6 +46,43 @@ pub fn flood() -> Fixture {
         .with("globals", NAME)
         .with("lowered", format!(r#"{BEFORE} (core func $log (canon lower (func $log "log") (memory $shared)))"#))
         .with("with", r#"(with "log" (instance (export "log" (func $log)))) (with "before" (instance $before))"#)
+        .with("run", run)
+}
+
+const STATE: &str = r#"(import "outstation:host/state@0.1.0" (instance $state
+    (type $error' (variant (case "quota-exceeded") (case "too-large") (case "unavailable" string)))
+    (export "error" (type $error (eq $error')))
+    (export "get" (func (param "key" string) (result (result (option (list u8)) (error $error)))))
+    (export "set" (func (param "key" string) (param "value" (list u8)) (result (result (error $error)))))))"#;
+
+/// Counts its runs in a durable value, and traps where that can't be read or written.
+pub fn keeper() -> Fixture {
+    let run = "
+        (call $get (i32.const 800) (i32.const 3) (i32.const 3000))
+        (if (i32.load8_u (i32.const 3000)) (then unreachable))
+        (if (i32.load8_u (i32.const 3004)) (then (global.set $polls (i64.load (i32.load (i32.const 3008))))))
+        (drop (call $steady))
+        (i64.store (i32.const 3100) (global.get $polls))
+        (call $set (i32.const 800) (i32.const 3) (i32.const 3100) (i32.const 8) (i32.const 3000))
+        (if (i32.load8_u (i32.const 3000)) (then unreachable))
+        (call $outcome (i32.const 2))";
+    let imports = r#"(import "state" "get" (func $get (param i32 i32 i32)))
+        (import "state" "set" (func $set (param i32 i32 i32 i32 i32)))"#;
+    let lowered = format!(
+        r#"{BEFORE}
+  (core func $get (canon lower (func $state "get") (memory $shared) (realloc $room)))
+  (core func $set (canon lower (func $state "set") (memory $shared) (realloc $room)))"#
+    );
+    let with = r#"(with "state" (instance (export "get" (func $get)) (export "set" (func $set))))
+    (with "before" (instance $before))"#;
+    Fixture::new()
+        .with("name", "keeper")
+        .with("imports", STATE)
+        .with("core_imports", imports)
+        .with("memory", r#"(import "before" "memory" (memory 4)) (export "memory" (memory 0))"#)
+        .with("globals", NAME)
+        .with("lowered", lowered)
+        .with("with", with)
         .with("run", run)
 }
 

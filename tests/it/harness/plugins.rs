@@ -19,6 +19,7 @@ pub fn install(name: &str, folder: &Path) {
         "flood" => fixtures::devices::flood().build(),
         "leak" => fixtures::devices::leak().build(),
         "asker" => fixtures::devices::asker().build(),
+        "keeper" => fixtures::devices::keeper().build(),
         "huge" => huge(),
         "wide" => wide(),
         _ => {
