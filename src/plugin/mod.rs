@@ -99,8 +99,10 @@ struct Shared {
     linker: Linker<Guest>,
     ticker: Arc<Ticker>,
     cache: Cache,
-    /// Plugins that somebody holds. Locked while one is compiled: one at a time.
+    /// Plugins that somebody holds.
     loaded: Mutex<HashMap<Key, Weak<Loaded>>>,
+    /// One is compiled at a time. What is compiled already waits for none.
+    compiling: Mutex<()>,
     /// The first sample of CPU usage was taken when the host was made.
     devices: Devices,
 }
@@ -163,6 +165,7 @@ impl Host {
             linker,
             ticker,
             loaded: Mutex::new(HashMap::new()),
+            compiling: Mutex::new(()),
             devices: Devices { statistics: Statistics::new(), lines: Lines::default(), buses: Buses::new() },
         })))
     }
@@ -198,18 +201,39 @@ impl Host {
         let read = read.await;
         let digest = read.map_err(|error| compile_error(file, &error))??;
         let key = Key::new(&digest, self.0.fingerprint);
-        let mut loaded = self.0.loaded.lock().await;
-        loaded.retain(|_, plugin| plugin.strong_count() > 0);
-        if let Some(plugin) = loaded.get(&key).and_then(Weak::upgrade) {
-            return Ok(Plugin { host: self.clone(), loaded: plugin });
+        if let Some(plugin) = self.compiled(file, &key).await? {
+            return Ok(plugin);
         }
-        let component = match self.cached(&key).await {
-            Some(component) => component,
-            None => self.compile(file, &key).await?,
+        let _one_at_a_time = self.0.compiling.lock().await;
+        // It may have been compiled for somebody else meanwhile.
+        if let Some(plugin) = self.compiled(file, &key).await? {
+            return Ok(plugin);
+        }
+        let component = self.compile(file, &key).await?;
+        self.share(file, key, &component).await
+    }
+
+    /// The plugin, where somebody holds it or its compiled form is kept.
+    async fn compiled(&self, file: &Path, key: &Key) -> Result<Option<Plugin>, LoadError> {
+        if let Some(loaded) = self.0.loaded.lock().await.get(key).and_then(Weak::upgrade) {
+            return Ok(Some(Plugin { host: self.clone(), loaded }));
+        }
+        match self.cached(key).await {
+            Some(component) => self.share(file, *key, &component).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The one plugin of this component, for all who want it.
+    async fn share(&self, file: &Path, key: Key, component: &Component) -> Result<Plugin, LoadError> {
+        let mut all = self.0.loaded.lock().await;
+        all.retain(|_, plugin| plugin.strong_count() > 0);
+        let loaded = match all.get(&key).and_then(Weak::upgrade) {
+            Some(loaded) => loaded,
+            None => Arc::new(self.prepare(file, component)?),
         };
-        let plugin = Arc::new(self.prepare(file, &component)?);
-        loaded.insert(key, Arc::downgrade(&plugin));
-        Ok(Plugin { host: self.clone(), loaded: plugin })
+        all.insert(key, Arc::downgrade(&loaded));
+        Ok(Plugin { host: self.clone(), loaded })
     }
 
     async fn cached(&self, key: &Key) -> Option<Component> {

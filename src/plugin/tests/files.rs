@@ -146,6 +146,32 @@ async fn two_loads_at_once_compile_once() {
     assert!(Arc::ptr_eq(&a.expect("it loads").loaded, &b.expect("it loads").loaded));
 }
 
+/// A component that compiles for ever holds up neither who is compiled already nor who asks for it again.
+#[tokio::test]
+async fn what_is_compiled_waits_for_no_compiler() {
+    let bench = Bench::new();
+    let steady = bench.file(&fixtures::steady().build());
+    drop(bench.host.load(&steady).await.expect("it loads"));
+    let endless = bench.folder.path().join("endless.wasm");
+    fs::write(&endless, Fixture::new().with("name", "endless").build()).expect("a file");
+    let began = bench.folder.path().join("began");
+    let mut options = bench.host.0.options.clone();
+    let script = format!("touch {}; exec sleep 600", began.display());
+    options.compiler = Compiler { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
+    let host = Host::new(options).expect("a host");
+    let compiling = tokio::spawn({
+        let host = host.clone();
+        async move { host.load(&endless).await.map(drop) }
+    });
+    while !began.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let loaded = tokio::time::timeout(Duration::from_secs(60), host.load(&steady)).await.expect("it waits for nobody");
+    Instance::start(&loaded.expect("it loads"), &spec()).await.expect("it starts");
+    assert!(!compiling.is_finished());
+    compiling.abort();
+}
+
 #[tokio::test]
 async fn f45_a_cache_that_is_damaged_stale_or_foreign_is_compiled_again() {
     let bench = Bench::new();

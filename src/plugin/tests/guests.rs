@@ -157,6 +157,7 @@ fn setter(bytes: u32) -> Fixture {
         .with("run", run)
 }
 
+/// F-44: waiting for the host is charged to the plugin.
 #[tokio::test]
 async fn waiting_for_the_host_is_not_charged() {
     // The state is loaded at the first call, which takes twice as long as the guest may compute.
