@@ -12,6 +12,7 @@ use tracing_subscriber::{fmt, registry, reload};
 use super::{CONFIG, Color, check, say};
 use crate::agent::{self, Start};
 use crate::config::LogLevel;
+use crate::os::lines::Lines;
 use crate::os::places;
 use crate::os::signals::Signals;
 use crate::os::systemd::{self, Manager};
@@ -59,9 +60,16 @@ async fn start(file: &Path, color: Color) -> ExitCode {
     let (loaded, inputs) = agent::load::load_with_inputs(file);
     check::say_all(&loaded.diagnostics, color);
     let Some(settings) = loaded.settings else { return ExitCode::from(CONFIG) };
-    let set_log = log_to(settings.agent.log, color);
+    let (lines, end) = match Lines::to(std::io::stderr()) {
+        Ok(lines) => lines,
+        Err(error) => {
+            say(&format!("outstation: cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let set_log = log_to(settings.agent.log, color, lines);
     let socket = places::control_socket(file);
-    match agent::run(Start {
+    let status = match agent::run(Start {
         file: file.to_owned(),
         inputs,
         settings,
@@ -77,11 +85,14 @@ async fn start(file: &Path, color: Color) -> ExitCode {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    // What was said last is read as well.
+    drop(end);
+    status
 }
 
 /// To stderr; with fields where that is the journal. Gives what changes the level later.
-fn log_to(level: LogLevel, color: Color) -> Box<dyn Fn(LogLevel) + Send> {
+fn log_to(level: LogLevel, color: Color, lines: Lines) -> Box<dyn Fn(LogLevel) + Send> {
     let (filter, handle) = reload::Layer::new(filter(level));
     // Without a journal that takes fields, lines are as good.
     let journal = systemd::stderr_is_journal().then(tracing_journald::layer).and_then(Result::ok);
@@ -95,7 +106,7 @@ fn log_to(level: LogLevel, color: Color) -> Box<dyn Fn(LogLevel) + Send> {
         })
     });
     let colours = color.wanted(&std::io::stderr());
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
+    let lines = fmt::layer().with_writer(move || lines.clone()).with_ansi(colours).with_target(false);
     let lines = journal.is_none().then_some(lines);
     registry().with(filter).with(journal).with(lines).init();
     Box::new(move |level| {

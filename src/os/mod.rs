@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod files;
+pub mod lines;
 pub mod places;
 pub mod signals;
 pub mod systemd;
