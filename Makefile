@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-pulley test-vm power-cut deb check-deb test-program test-package bench bench-mqtt bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-pulley test-vm power-cut deb check-deb test-program test-package bench bench-mqtt bench-plugins bench-spool fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -107,6 +107,9 @@ fuzz: setup ## a minute of each fuzz target (FUZZ_SECONDS, FUZZ_RUNS)
 
 bench-mqtt: ## the MQTT client against rumqttc, before the same sink; measured here and now
 	cargo run --release --locked --manifest-path benches/mqtt/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target}/bench
+
+bench-plugins: setup ## what plugins cost: time, memory, wake-ups, and a healthy one beside bad ones; both engines
+	@. packaging/build-flags; cargo run --release --quiet --locked --manifest-path benches/plugins/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target}
 
 bench-spool: ## speed and wear of the buffer, beside bare calls and SQLite
 	CARGO_TARGET_DIR=$(CURDIR)/target/bench-spool cargo run --release --manifest-path benches/spool/Cargo.toml
