@@ -23,9 +23,7 @@ async fn instead_of_a_broker(answer: &'static [u8], words: &[&str]) {
     impostor.stop().await;
     gate.open().await;
     checker.wait_count(STEADY_TOPIC, 10, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     broker.down().await;
 }
 
@@ -104,8 +102,7 @@ async fn a_second_agent_on_the_same_data() {
     checker.wait_count(STEADY_TOPIC, 3, SOON).await;
     let pid = first.pid().to_string();
     site.outcome(&["run"]).await.expect_code(1).expect_said(&["data", &pid]);
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 5, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 5).await;
     // The lock goes with its holder, however that ended.
     first.kill().await;
     let second = site.start();
@@ -137,9 +134,7 @@ async fn with_a_bad_plugin(file: &[u8], words: &[&str]) {
     let agent = site.start();
     agent.says(words).await;
     checker.wait_count(STEADY_TOPIC, 5, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 #[tokio::test]
@@ -189,8 +184,7 @@ async fn a_log_that_nobody_reads() {
         }
         let mut agent = program.spawn().expect("start the agent");
         drop(agent.stderr.take());
-        let so_far = checker.count(STEADY_TOPIC);
-        checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+        checker.wait_more(STEADY_TOPIC, 10).await;
         agent.kill().await.expect("kill the agent");
     }
 }

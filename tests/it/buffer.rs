@@ -127,9 +127,7 @@ async fn beside_a_running_agent() {
         assert_eq!(inspected(&site).await["process"], agent.pid());
     }
     checker.wait_state(STATUS_TOPIC, "online").await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// F-5, F-13: what is damaged is listed with what is lost, the rest is exported, and the agent reports the same.

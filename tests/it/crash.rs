@@ -98,9 +98,7 @@ async fn killed_at_random_moments_it_misses_nothing() {
     }
     let agent = site.start();
     delivered(&site, &checker).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 
     let boots = checker.look(|seen| seen.ledger.boots());
     assert!(boots.len() as u64 > KILLS / 2, "most lives were long enough to deliver: {boots:?}");
@@ -148,9 +146,7 @@ async fn short_lives_at(qos: u8) {
     }
     let agent = site.start();
     delivered(&site, &checker).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_kept_until(&checker, &deaths);
     let (copies, by_broker) = checker.look(|seen| (seen.ledger.copies(), seen.ledger.copies_by_broker()));
     eprintln!(
@@ -191,9 +187,7 @@ async fn killed_without_a_broker_it_keeps_what_it_took() {
     checker.subscribed_again(subscribed).await;
     let agent = site.start();
     delivered(&site, &checker).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_kept_until(&checker, &deaths);
 }
 
@@ -224,9 +218,7 @@ async fn exactly_once_is_exactly_once() {
     }
     let agent = site.start();
     agent.says(&["session resumed"]).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert!(checker.count(STEADY_TOPIC) > 100, "{} messages", checker.count(STEADY_TOPIC));
     assert_eq!(checker.look(|seen| seen.ledger.copies()), 0, "messages that came more than once");
 }
@@ -251,8 +243,7 @@ async fn exactly_once_without_connack(version: &str) {
     let site = Site::new(&settings, &["steady"]);
     let mut agent = site.start();
     for round in 1..=ROUNDS {
-        let so_far = checker.count(STEADY_TOPIC);
-        checker.wait_count(STEADY_TOPIC, so_far + 5, SOON).await;
+        checker.wait_more(STEADY_TOPIC, 5).await;
         lose_connack(&broker, &mut gate).await;
         if round % 2 == 0 {
             agent.kill().await;
@@ -264,8 +255,7 @@ async fn exactly_once_without_connack(version: &str) {
     gate.shut().await;
     gate.latency = Duration::ZERO;
     gate.open().await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 20).await;
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     let (seen, stood) = (broker.connects("press-7", &[]), site.log.count(&["connected to"]));
@@ -298,8 +288,7 @@ async fn exactly_once_although_the_answers_in_doubt_are_lost() {
         }
     }
     gate.open().await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 20).await;
     agent.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     assert!(asked() > LOST / 2, "{} questions arrived", asked());
@@ -331,11 +320,8 @@ async fn another_session_is_given_up(version: &str, why: &str) {
     begin_another_in_silence(&mut broker, &checker, &mut gate).await;
     gate.open().await;
     agent.says(&[why]).await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(STEADY_TOPIC, 20).await;
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// At QoS 1 another session that is called present is taken as it is: it lacks what was subscribed to in the old one, and
@@ -358,9 +344,7 @@ async fn a_session_that_is_called_present_gets_its_subscriptions() {
     commander.send(topic, command, Extras { expiry_s: Some(60), ..Extras::default() }).await;
     let (answer, _) = commander.answer("outstation/press-7/reply/valve", "c-1").await;
     assert_eq!(answer["ok"], true, "{answer}");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// A broker behind an open gate on which every byte takes its time, and who checks.

@@ -101,14 +101,11 @@ async fn in_state(site: &Site, state: &str) {
 
 /// Readings arrive that were not there before.
 async fn delivers(checker: &Checker) {
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 10).await;
 }
 
 async fn end(agent: Agent, checker: &Checker) {
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// From the first start on a full disk, over room, to a disk that others fill in an outage.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{
-    Broker, Checker, GAPS_TOPIC, Gate, Message, SOON, STATUS_TOPIC, Site, config, random, wait_until,
-};
+use crate::harness::{Broker, Checker, GAPS_TOPIC, Gate, Message, SOON, Site, config, random, wait_until};
 
 /// The topic of the source that fills the buffer.
 const WIDE_TOPIC: &str = "outstation/press-7/wide";
@@ -40,12 +38,9 @@ async fn the_oldest_go_and_a_gap_says_so() {
     broker.up().await;
     checker.subscribed_again(subscribed).await;
     wait_until("a gap is published", SOON, || checker.count(GAPS_TOPIC) > 0).await;
-    let so_far = checker.count(WIDE_TOPIC);
-    checker.wait_count(WIDE_TOPIC, so_far + 50, SOON).await;
+    checker.wait_more(WIDE_TOPIC, 50).await;
     assert!(bytes_below(&site.path("data/spool")) <= MAX, "all files of the buffer together");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 
     let gaps = checker.of(GAPS_TOPIC);
     for message in &gaps {
@@ -78,11 +73,8 @@ async fn the_newest_go_where_that_is_asked_for() {
     broker.up().await;
     checker.subscribed_again(subscribed).await;
     wait_until("a gap is published", SOON, || checker.count(GAPS_TOPIC) > 0).await;
-    let so_far = checker.count(WIDE_TOPIC);
-    checker.wait_count(WIDE_TOPIC, so_far + 50, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(WIDE_TOPIC, 50).await;
+    checker.kept_to_the_end_of(agent).await;
     assert_eq!(checker.of(WIDE_TOPIC)[0].json["seq"], 1, "the oldest stayed");
 }
 
@@ -103,11 +95,8 @@ async fn what_is_on_its_way_is_never_dropped() {
     gate.shut().await;
     gate.latency = Duration::ZERO;
     gate.open().await;
-    let so_far = checker.count(WIDE_TOPIC);
-    checker.wait_count(WIDE_TOPIC, so_far + 300, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(WIDE_TOPIC, 300).await;
+    checker.kept_to_the_end_of(agent).await;
     assert!(checker.count(GAPS_TOPIC) > 0);
 }
 
@@ -130,8 +119,6 @@ async fn killed_while_it_drops() {
     checker.subscribed_again(subscribed).await;
     let agent = site.start();
     wait_until("the last life delivers", SOON, || checker.look(|seen| seen.ledger.boots().last() == Some(&7))).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_eq!(checker.look(|seen| seen.ledger.boots()), [1, 2, 3, 4, 5, 6, 7], "every life is accounted for");
 }

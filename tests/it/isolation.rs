@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::io::AsyncReadExt as _;
 
-use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
+use crate::harness::{Broker, Checker, SOON, STEADY, STEADY_TOPIC, Site, config, wait_until};
 
 /// What a plugin that spins may take: long against any pause that a busy machine makes.
 const SPIN_MS: i64 = 3_000;
@@ -48,8 +48,7 @@ fn assert_polled_meanwhile(checker: &Checker, failure: &serde_json::Value) {
 
 /// It is healthy still: what is wrong shows only when something comes after it.
 async fn steady_goes_on(checker: &Checker) {
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 10).await;
 }
 
 /// The messages of a source that say that it failed.
@@ -68,9 +67,7 @@ async fn beside(ill: &str, settings: &str) -> (Checker, Vec<serde_json::Value>) 
     wait_until("the ill source says that it failed", SOON, || !failures(&checker, "ill").is_empty()).await;
     wait_until("it fails again", SOON, || site.log.count(&["ill", "started again"]) >= 2).await;
     steady_goes_on(&checker).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_unbroken(&checker);
     let failures = failures(&checker, "ill");
     (checker, failures)
@@ -124,9 +121,7 @@ async fn several_plugins_that_spin() {
     })
     .await;
     steady_goes_on(&checker).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_unbroken(&checker);
     for n in 0..4 {
         assert_polled_meanwhile(&checker, &failures(&checker, &format!("ill-{n}"))[0]);

@@ -71,9 +71,7 @@ async fn a_broker_that_names_another_one_is_followed_where_that_is_wanted() {
     checker.wait_count(STEADY_TOPIC, 10, SOON).await;
     let broker_in_use = site.status().await["mqtt"]["broker"].clone();
     assert_eq!(broker_in_use, Value::from(broker.url()));
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// Two that name each other: followed three times, then the usual pause.
@@ -118,11 +116,8 @@ async fn a_renewed_certificate_is_used_at_once() {
     assert_eq!(broker.connects("press-7", &[]), 1);
     write(&renewed);
     wait_until("it connects again", SOON, || broker.connects("press-7", &[]) == 2).await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(STEADY_TOPIC, 10).await;
+    checker.kept_to_the_end_of(agent).await;
     assert_eq!(checker.look(|seen| seen.ledger.copies()), 0);
     assert_eq!(broker.connects("press-7", &[]), 2);
 }
@@ -139,9 +134,7 @@ async fn a_stop_while_it_connects_is_said_to_the_broker() {
     let agent = site.start();
     wait_until("CONNECT arrives", SOON, || broker.connects("press-7", &[]) == 1).await;
     assert!(!agent.has_said(&["connected to"]));
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// The same where nobody answers: the end is not held up for long.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::harness::modbus_device::{Act, Device};
 use crate::harness::real_device::{Make, RealDevice, SerialLine};
-use crate::harness::{Broker, Checker, SOON, STATUS_TOPIC, STEADY, STEADY_TOPIC, Site, config, wait_until};
+use crate::harness::{Broker, Checker, SOON, STEADY, STEADY_TOPIC, Site, config, wait_until};
 
 async fn ladder(site: &Site, code: i32) -> Vec<Value> {
     let outcome = site.outcome(&["check", "--live", "--json"]).await;
@@ -35,12 +35,9 @@ async fn a_running_agent_is_not_disturbed() {
     let will = broker.log.line_with(0, &["will message", "press-7-check-"]);
     assert!(will.is_none(), "{will:?}");
 
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 10).await;
     assert_eq!(broker.connects("press-7", &[]), 1, "the agent's own connection stands");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     let strange = checker.look(|seen| seen.messages.iter().find(|message| message.topic.contains("check")).cloned());
     assert!(strange.is_none(), "the trial published: {strange:?}");
 }

@@ -188,8 +188,7 @@ points = [{ name = "count", address = "holding:0", type = "u16" }]
     let stand = Stand::new(&format!("{}{dead}", boiler(&format!("tcp://{address}")))).await;
     let topic = "outstation/press-7/dead";
     stand.message(topic, 0, "the dead one", |json| json["bad"]["count"] == "timeout").await;
-    let so_far = stand.checker.count(TOPIC);
-    stand.checker.wait_count(TOPIC, so_far + 30, SOON).await;
+    stand.checker.wait_more(TOPIC, 30).await;
     stand.site.status_until(|status| status["buses"][0]["units_aside"] == json!([2])).await;
     let checker = stand.end().await;
     assert!(checker.of(topic).iter().all(|message| message.json["values"].get("count").is_none()));
@@ -229,8 +228,7 @@ points = [{{ name = "count", address = "holding:0", type = "u16" }}]
     stand.checker.wait_count(topic, 3, SOON).await;
     stand.site.write("agent.toml", config(&stand.base, &with(second_address)));
     stand.message(TOPIC, at, "the second device", |json| json["values"]["count"] == 4444).await;
-    let so_far = stand.checker.count(topic);
-    stand.checker.wait_count(topic, so_far + 5, SOON).await;
+    stand.checker.wait_more(topic, 5).await;
     wait_until("nobody asks the first device any more", SOON, || first.connections() == 1).await;
     assert_eq!(stand.site.log.count(&["2 sources kept, buses changed: ", ", connection kept"]), 1);
     let status = stand.site.status_until(|status| status["sources"][1]["name"] == "neighbour").await;

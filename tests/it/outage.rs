@@ -35,9 +35,7 @@ async fn a_broker_that_stops_and_comes_back_misses_nothing() {
     }
     let so_far = checker.count(STEADY_TOPIC);
     checker.wait_count(STEADY_TOPIC, so_far + 3 * 20 + 10, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_no_silence(&checker, Duration::from_secs(1));
     assert_eq!(checker.look(|seen| seen.ledger.boots()), [1], "one agent all the time");
 }
@@ -63,14 +61,11 @@ async fn a_broker_that_comes_back_wiped_misses_nothing() {
         pass(OUTAGE).await;
         gate.open().await;
     }
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 30, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 30).await;
     let kept = crate::harness::checker::retained(broker.address()).await;
     assert_eq!(kept[STATUS_TOPIC].json["state"], "online");
     assert!(kept.contains_key("outstation/press-7/steady/meta"));
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_no_silence(&checker, Duration::from_secs(1));
 }
 
@@ -90,9 +85,7 @@ async fn an_agent_without_a_broker_waits_for_one() {
     checker.wait_count(STEADY_TOPIC, 20, SOON).await;
     let first = checker.of(STEADY_TOPIC)[0].json.clone();
     assert_eq!((first["boot"].as_u64(), first["seq"].as_u64()), (Some(1), Some(1)));
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert_no_silence(&checker, Duration::from_secs(1));
 }
 
@@ -109,18 +102,14 @@ async fn a_line_that_is_cut_again_and_again_misses_nothing() {
     let site = Site::new(&config(&gate.url(), &fast), &["steady"]);
     let agent = site.start();
     for _ in 0..15 {
-        let so_far = checker.count(STEADY_TOPIC);
-        checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+        checker.wait_more(STEADY_TOPIC, 10).await;
         pass(Duration::from_millis(random() % 100)).await;
         gate.shut().await;
         pass(Duration::from_millis(random() % 200)).await;
         gate.open().await;
     }
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 50, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(STEADY_TOPIC, 50).await;
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// F-10: the last reading before a lull does not wait for the next one.

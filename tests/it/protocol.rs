@@ -11,9 +11,7 @@ async fn delivers_with(keys: &str, connection: &[&str]) {
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, 10, SOON).await;
     assert_eq!(broker.connects("press-7", connection), 1, "one connection with {connection:?}");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// mosquitto's log says p2 for 3.1.1, p5 for 5.
@@ -100,9 +98,7 @@ async fn a_message_a_point() {
     let site = Site::new(&config(&broker.url(), rest), &["system"]);
     let agent = site.start();
     checker.wait_count("outstation/press-7/host/memory.total", 2, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     let messages = checker.of("outstation/press-7/host/memory.total");
     for message in &messages {
         assert_eq!(message.json["point"], "memory.total");
@@ -171,9 +167,7 @@ async fn scram_sha_256() {
     let site = site_with("pencil");
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, 10, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// F-27: a broker that takes one message at a time and small packets gets them so.
@@ -186,9 +180,7 @@ async fn a_narrow_broker() {
     let site = Site::new(&config(&broker.url(), &fast), &["steady"]);
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, 200, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// Two agents with one client id push each other out for ever. Neither gives up, and when one is gone nothing is missing.
@@ -204,8 +196,7 @@ async fn a_client_id_that_is_used_twice_loses_nothing() {
     let (first, second) = (first.start(), second.start());
     wait_until("they push each other out", SOON, || broker.log.count(&["press-7 already connected"]) >= 5).await;
     second.stop().await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 10).await;
     first.stop().await;
     checker.wait_state(STATUS_TOPIC, "stopped").await;
     checker.assert_kept();

@@ -33,9 +33,7 @@ async fn a_life_without_it_says_the_rest(site: &Site, checker: &Checker, without
     let rest_is_said = |seen: &Seen| seen.ledger.boots() == [1, 2] && seen.ledger.missing().is_empty();
     wait_until("everything came or is named", SOON, || checker.look(rest_is_said)).await;
     site.status_until(|status| status["buffer"]["messages"].as_u64() < Some(5)).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     for message in checker.of(GAPS_TOPIC) {
         let gap = &message.json["gap"];
         assert_eq!(gap["reason"], reason, "{gap}");
@@ -93,8 +91,7 @@ async fn a_message_that_is_too_large() {
         let site = Site::new(&with("[source.wide]\nplugin = \"wide\"\nevery = \"1s\"\n"), &["steady", "wide"]);
         let agent = site.start();
         wait_until("gaps name it", SOON, || checker.count(GAPS_TOPIC) >= 2).await;
-        let so_far = checker.count(STEADY_TOPIC);
-        checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
+        checker.wait_more(STEADY_TOPIC, 20).await;
         agent.stop().await;
 
         a_life_without_it_says_the_rest(&site, &checker, &with(""), "wide", "too-large").await;
@@ -146,11 +143,8 @@ async fn a_message_on_which_a_line_of_tls_is_cut() {
     agent.says(&["the connection was cut"]).await;
     // Ten connections, each of which stands for three seconds first.
     wait_until("a gap names it", SOON * 5, || checker.count(GAPS_TOPIC) >= 1).await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(STEADY_TOPIC, 10).await;
+    checker.kept_to_the_end_of(agent).await;
     let gap = &checker.of(GAPS_TOPIC)[0].json["gap"];
     assert_eq!((&gap["reason"], &gap["sources"]["wide"]), (&"rejected".into(), &gap["messages"]), "{gap}");
     assert!(site.log.count(&["the connection was cut"]) > 10);
@@ -176,10 +170,7 @@ async fn a_bad_line_makes_no_gap() {
     gate.shut().await;
     gate.latency = Duration::ZERO;
     gate.open().await;
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 20, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(STEADY_TOPIC, 20).await;
+    checker.kept_to_the_end_of(agent).await;
     assert_eq!(checker.count(GAPS_TOPIC), 0);
 }

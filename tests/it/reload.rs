@@ -34,8 +34,7 @@ impl Stand {
     }
 
     async fn more_steady(&self) {
-        let so_far = self.checker.count(STEADY_TOPIC);
-        self.checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+        self.checker.wait_more(STEADY_TOPIC, 10).await;
     }
 
     /// Ends it: nothing is missing, and the healthy source was never started again.

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, Site, config};
+use crate::harness::{Agent, Broker, Checker, SOON, Site, config};
 
 /// Polled so often that a hole of a tenth of a second would show in its numbers.
 const FAST: &str = "[source.fast]\nplugin = \"steady\"\nevery = \"50ms\"\n";
@@ -68,8 +68,7 @@ async fn f39_what_stays_misses_nothing_through_many_reloads() {
             settled = Some(size(&agent));
         }
     }
-    let so_far = checker.count(FAST_TOPIC);
-    checker.wait_count(FAST_TOPIC, so_far + 5, SOON).await;
+    checker.wait_more(FAST_TOPIC, 5).await;
     let (settled, last) = (settled.expect("a third"), size(&agent));
     eprintln!("{reloads} reloads: {} -> {} KiB, {} -> {} descriptors", settled.0, last.0, settled.1, last.1);
     assert!(last.1 <= settled.1 + 3, "descriptors grow: {settled:?} -> {last:?}");
@@ -88,9 +87,7 @@ async fn f39_what_stays_misses_nothing_through_many_reloads() {
         assert_eq!(agent.said().matches(every).count(), 1, "{name} was started once");
     }
     assert_eq!(broker.connects("press-7", &[]), 1, "one connection");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// F-39: the way to the broker changes again and again, and everything that was taken arrives.
@@ -111,12 +108,9 @@ async fn f39_many_reloads_of_the_connection_lose_nothing() {
             site.status_until(|status| status["mqtt"]["state"] == "connected").await;
         }
     }
-    let so_far = checker.count(FAST_TOPIC);
-    checker.wait_count(FAST_TOPIC, so_far + 5, SOON).await;
+    checker.wait_more(FAST_TOPIC, 5).await;
     assert_eq!(source(&site.status().await, "fast")["restarts"], 0);
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// Whatever is wrong with it: the old configuration goes on whole, and the answer and `status` say why.
@@ -168,8 +162,6 @@ async fn a_reload_that_fails_leaves_everything_as_it_was() {
     assert_eq!(site.status().await["config"]["errors"], json!([]));
     assert_eq!(broker.connects("press-7", &[]), 1, "one connection");
     assert_eq!(agent.said().matches("running steady").count(), 2, "each was started once");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     assert!(!site.path("elsewhere").exists());
 }

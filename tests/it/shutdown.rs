@@ -24,9 +24,7 @@ async fn a_stop_during_an_outage_is_bounded_and_loses_nothing() {
     let of_boot_1 = || checker.of(STEADY_TOPIC).iter().filter(|message| message.json["boot"] == 1).count();
     crate::harness::wait_until("boot 2 delivers", SOON, || checker.look(|seen| seen.ledger.boots()) == [1, 2]).await;
     assert!(of_boot_1() >= before + 15, "{before} before the outage, {} of boot 1 after it", of_boot_1());
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
 }
 
 /// What was taken up to the signal is at the broker before `stopped` is.
@@ -55,9 +53,7 @@ async fn a_stop_drains_first() {
     gate.open().await;
     let agent = site.start();
     checker.wait_count(STEADY_TOPIC, sent + 1, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     let boots: Vec<_> =
         checker.of(STEADY_TOPIC).iter().skip(sent).map(|message| message.json["boot"].clone()).collect();
     assert_eq!(boots, [2], "only what the second life took");

@@ -54,15 +54,12 @@ impl Stand {
     }
 
     async fn goes_on(&self) {
-        let so_far = self.checker.count(HEIR_TOPIC);
-        self.checker.wait_count(HEIR_TOPIC, so_far + 5, SOON).await;
+        self.checker.wait_more(HEIR_TOPIC, 5).await;
     }
 
     async fn end(self) {
         let Self { checker, agent, .. } = self;
-        agent.stop().await;
-        checker.wait_state(STATUS_TOPIC, "stopped").await;
-        checker.assert_kept();
+        checker.kept_to_the_end_of(agent).await;
         assert_unbroken(&checker);
     }
 }
@@ -167,8 +164,7 @@ async fn a_trial_writes_to_no_device() {
         site.write("plugins/writer.new", fixtures::devices::writer(register).build());
         std::fs::rename(site.path("plugins/writer.new"), site.path("plugins/writer.wasm")).unwrap();
         wait_until("it takes over", SOON, || site.log.count(&["source=writer", "running"]) > running).await;
-        let so_far = checker.count(topic);
-        checker.wait_count(topic, so_far + 3, SOON).await;
+        checker.wait_more(topic, 3).await;
     }
     // The trial's one write was refused, and counted.
     let status = site.status().await;

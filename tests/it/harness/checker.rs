@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::ledger::Ledger;
 use super::net::Task;
-use super::{SOON, random, wait_until};
+use super::{Agent, SOON, STATUS_TOPIC, random, wait_until};
 
 /// What the agent's largest message fits into.
 const PACKET_MAX: usize = 1 << 20;
@@ -97,6 +97,23 @@ impl Checker {
         let what = format!("{}: {count} messages on {topic}", std::panic::Location::caller());
         let topic = topic.to_owned();
         async move { wait_until(&what, within, || self.count(&topic) >= count).await }
+    }
+
+    /// Waits for so many more messages on one topic.
+    #[track_caller]
+    pub fn wait_more(&self, topic: &str, more: usize) -> impl Future<Output = ()> {
+        self.wait_count(topic, self.count(topic) + more, SOON)
+    }
+
+    /// Stops the agent, and fails the test unless it says so last and the ledger is kept.
+    #[track_caller]
+    pub fn kept_to_the_end_of(&self, agent: Agent) -> impl Future<Output = ()> {
+        let says_so = self.wait_state(STATUS_TOPIC, "stopped");
+        async move {
+            agent.stop().await;
+            says_so.await;
+            self.assert_kept();
+        }
     }
 
     /// Waits until the last message of one topic has that `state`, which is what status topics have.
