@@ -1,17 +1,26 @@
 //! Speed and wear of the spool: in one run with its limits (memcpy and CRC, bare pwrite and fdatasync) and with SQLite
-//! doing the same job of insert, read and delete. Figures are ratios, so that machines can be compared.
+//! doing the same job of insert, read and delete, and with the MQTT client that takes its messages from memory. Figures are ratios, so that machines can be compared.
 //!
 //! `make bench-spool`. `BENCH_FOLDER` is where the files go (default: a temporary folder here), `BENCH_BACKLOG_MIB` how
 //! large a backlog is opened and drained (default 1024). As root, the device's own counters on a loop image are read too.
 
-#![allow(dead_code, missing_docs, reason = "modules of the agent, of which a part is used")]
+#![allow(dead_code, unused_imports, missing_docs, reason = "modules of the agent, of which a part is used")]
 
+#[path = "../../../src/mqtt/mod.rs"]
+mod mqtt;
 #[path = "../../../src/spool/mod.rs"]
 mod spool;
 #[path = "../../../src/os"]
 mod os {
     pub mod files;
 }
+#[path = "../../../src/reading/mod.rs"]
+mod reading;
+
+mod drain;
+#[path = "../../mqtt/src/sink.rs"]
+mod sink;
+mod squeeze;
 mod wear;
 
 use std::fs::OpenOptions;
@@ -29,10 +38,12 @@ pub const PAYLOAD: usize = 200;
 fn main() {
     let base = std::env::var("BENCH_FOLDER").unwrap_or_else(|_| ".".into());
     let folder = tempfile::Builder::new().prefix("bench-spool-").tempdir_in(base).expect("a folder");
+    squeeze::compare();
     append(folder.path());
     durable(folder.path());
     wear::compare(folder.path());
     backlog(folder.path());
+    drain::compare(folder.path());
 }
 
 pub fn now(started: Instant) -> Now {
@@ -67,11 +78,12 @@ fn rate(count: u64, time: Duration) -> f64 {
 }
 
 /// Records into the page cache, beside three limits: copying and summing the same bytes; one bare write each; and the same
-/// with a flush for every MiB, since the spool holds no more in memory. Its files are recycled ones, as those of a buffer that
-/// has run for a while are.
+/// with a flush for every MiB, since the spool holds no more in memory. The buffer is of the default size and has run for a
+/// while: what was appended is acknowledged, and its files are used again.
 fn append(folder: &Path) {
     const COUNT: u64 = 200_000;
     const UNSYNCED: u64 = 1 << 20;
+    const ACKNOWLEDGED: u64 = 100;
     let payloads: Vec<Vec<u8>> = (0..256).map(noise).collect();
     let started = Instant::now();
     let mut page = Vec::with_capacity(4096);
@@ -97,23 +109,39 @@ fn append(folder: &Path) {
         rate(COUNT, started.elapsed())
     };
     let (written, flushed) = (bare(COUNT + 1), bare(UNSYNCED / PAYLOAD as u64));
-    let (mut spool, route) = (open(&folder.join("append"), 64 << 20), route());
+    let (mut spool, route) = (open(&folder.join("append"), 512 << 20), route());
     let begun = Instant::now();
     let fill = |spool: &mut Spool<Folder>, count: u64| {
         for n in 0..count {
-            spool.append(now(begun), &route, 1, 0, &payloads[(n % 256) as usize]).expect("fits");
+            let number = spool.append(now(begun), &route, 1, 0, &payloads[(n % 256) as usize]).expect("fits");
+            if n % ACKNOWLEDGED == ACKNOWLEDGED - 1 {
+                (number + 1 - ACKNOWLEDGED..=number).for_each(|number| spool.done(number));
+                spool.flush_state(now(begun)).expect("writes");
+            }
         }
     };
-    fill(&mut spool, 300_000);
-    assert!(spool.stats().dropped > 0, "its files are used again");
-    let started = Instant::now();
     fill(&mut spool, COUNT);
-    let appended = rate(COUNT, started.elapsed());
+    let bytes = spool.stats().bytes;
+    let (started, before) = (Instant::now(), processor());
+    fill(&mut spool, COUNT);
+    let (appended, after) = (rate(COUNT, started.elapsed()), processor());
+    assert_eq!(spool.stats().bytes, bytes, "its files are used again");
     let part = |limit: f64| 100.0 * appended / limit;
+    let each = |at: usize| (after[at] - before[at]) * 1e6 / COUNT as f64;
     println!("append: {appended:.0} records of {PAYLOAD} B a second");
+    println!("append: {:.1} us of its own for each, {:.1} us of the kernel", each(0), each(1));
     println!("append: {:.0} % of one bare write each with a flush for every MiB", part(flushed));
     println!("append: {:.0} % of one bare write each, never flushed", part(written));
     println!("append: {:.1} % of memcpy and CRC without any file", part(limit));
+}
+
+/// Processor time of this process so far, seconds: its own, and in the kernel.
+fn processor() -> [f64; 2] {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = text.rsplit(')').next().unwrap_or_default();
+    let ticks: Vec<f64> = behind_name.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+    [0, 1].map(|at| ticks.get(at).copied().unwrap_or(0.0) / TICKS_A_SECOND)
 }
 
 /// One record, one flush.
