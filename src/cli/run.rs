@@ -11,7 +11,7 @@ use tracing_subscriber::{fmt, registry, reload};
 
 use super::{CONFIG, Color, check, say};
 use crate::agent::{self, Start};
-use crate::config::LogLevel;
+use crate::config::{Input, LogLevel, Settings};
 use crate::os::lines::Lines;
 use crate::os::places;
 use crate::os::signals::Signals;
@@ -57,9 +57,7 @@ async fn start(file: &Path, color: Color) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (loaded, inputs) = agent::load::load_with_inputs(file);
-    check::say_all(&loaded.diagnostics, color);
-    let Some(settings) = loaded.settings else { return ExitCode::from(CONFIG) };
+    let Some((settings, inputs)) = configuration(file, color) else { return ExitCode::from(CONFIG) };
     let (lines, end) = match Lines::to(std::io::stderr()) {
         Ok(lines) => lines,
         Err(error) => {
@@ -89,6 +87,14 @@ async fn start(file: &Path, color: Color) -> ExitCode {
     // What was said last is read as well.
     drop(end);
     status
+}
+
+/// What the files say, and the files; nothing else that was made of them outlives this. `None`: they are wrong, and it
+/// was said why.
+fn configuration(file: &Path, color: Color) -> Option<(Settings, Vec<Input>)> {
+    let (loaded, inputs) = agent::load::load_with_inputs(file);
+    check::say_all(&loaded.diagnostics, color);
+    Some((loaded.settings?, inputs))
 }
 
 /// To stderr; with fields where that is the journal. Gives what changes the level later.

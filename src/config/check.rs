@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use registers::AddressRange;
@@ -13,7 +14,7 @@ use super::context::{Context, KeyPath, Spot};
 use super::forms::{self, Fault};
 use super::schema::{Default, Key, Kind};
 use super::suggest::nearest;
-use super::tree::{Body, Node};
+use super::tree::{self, Body, Node};
 use super::url::{BrokerUrl, BusUrl, ProxyUrl};
 use super::{sections, values};
 
@@ -34,7 +35,8 @@ pub(super) enum Checked {
     Line(GpioLine),
     List(Vec<Checked>),
     Table(Fields),
-    Json(serde_json::Value),
+    /// A free table, as JSON.
+    Json(Arc<str>),
 }
 
 /// A table of sound values.
@@ -87,7 +89,7 @@ take! {
     BusUrl: Checked::Bus(value) => Some(value.clone());
     AddressRange: Checked::Range(value) => Some(*value);
     GpioLine: Checked::Line(value) => Some(value.clone());
-    serde_json::Value: Checked::Json(value) => Some(value.clone());
+    Arc<str>: Checked::Json(text) => Some(Arc::clone(text));
 }
 
 impl<T: Take> Take for Vec<T> {
@@ -104,7 +106,7 @@ impl Context<'_> {
     pub fn table(&mut self, path: &KeyPath, node: Option<&Node>, keys: &'static [Key]) -> Fields {
         let mut fields = Fields::default();
         let written = node.and_then(|node| if let Body::Table(table) = &node.body { Some(table) } else { None });
-        for (name, _) in written.into_iter().flatten() {
+        for name in written.into_iter().flat_map(tree::Table::keys) {
             if !keys.iter().any(|key| key.name == name) {
                 self.unknown_key(path, name, keys);
             }
@@ -135,7 +137,7 @@ impl Context<'_> {
                 self.listing.reserve(at, from);
                 return None;
             }
-            Default::EmptyTable => Body::Table(BTreeMap::new()),
+            Default::EmptyTable => Body::Table(tree::Table::new()),
             Default::Text(text) => Body::Text(text.to_owned()),
             Default::Bool(value) => Body::Bool(value),
             Default::Integer(value) => Body::Integer(value),
@@ -183,7 +185,7 @@ impl Context<'_> {
             (Kind::Table(keys), Body::Table(_)) => return Some(Checked::Table(self.table(at, Some(node), keys))),
             (Kind::Map { names, of }, Body::Table(table)) => {
                 let mut fields = Fields::default();
-                for (name, node) in table {
+                for (name, node) in table.iter() {
                     let at = at.key(name);
                     // What is in it is looked at in any case; under a bad name it goes no further.
                     let value = self.value(&at, node, of);
@@ -204,7 +206,9 @@ impl Context<'_> {
                 self.listing.resume(quiet);
                 Checked::List(checked.into_iter().collect::<Option<Vec<_>>>()?)
             }
-            (Kind::Free, Body::Table(_)) => return self.json(at, node).map(Checked::Json),
+            (Kind::Free, Body::Table(_)) => {
+                return self.json(at, node).map(|value| Checked::Json(value.to_string().into()));
+            }
             (Kind::Bool, Body::Bool(value)) => Checked::Bool(*value),
             (Kind::Integer { min, max }, Body::Integer(value)) if (min..=max).contains(&value) => {
                 Checked::Integer(*value)
@@ -301,7 +305,7 @@ impl Context<'_> {
         let value = match &node.body {
             Body::Table(table) => {
                 let mut object = serde_json::Map::new();
-                for (name, node) in table {
+                for (name, node) in table.iter() {
                     if let Some(value) = self.json(&at.key(name), node) {
                         object.insert(name.clone(), value);
                     }

@@ -177,7 +177,7 @@ fn build_source(cx: &mut Context<'_>, name: &str, fields: &Fields, names: &Names
         retain: fields.value("retain").or_else(|| mqtt.value("retain"))?,
         format: fields.value::<Format>("format").or_else(|| mqtt.value("format"))?,
         max_message: mqtt.value("max_message")?,
-        config: fields.value("config").unwrap_or_else(|| serde_json::json!({})),
+        config: fields.value("config").unwrap_or_else(|| "{}".into()),
     })
 }
 

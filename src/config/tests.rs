@@ -443,3 +443,24 @@ fn a_bus_by_its_url_alone_has_the_defaults() {
     assert!(bus_of_url("modbus://10.0.0.1").expect_err("no such scheme").contains("tcp://"));
     assert!(bus_of_url("rtu:///dev/ttyUSB0?rs485=maybe").expect_err("no such value").contains("true or false"));
 }
+
+/// A reload restarts what differs: the order in which things were written is no difference.
+#[test]
+fn the_order_of_keys_and_of_files_makes_no_other_source() {
+    let source = "[source.a]\nplugin = \"x\"\nevery = \"1s\"\n";
+    let settings = |texts: &[&str]| {
+        let input =
+            |(number, text): (usize, &&str)| Input { path: format!("{number}.toml").into(), text: (*text).into() };
+        let inputs: Vec<Input> = texts.iter().enumerate().map(input).collect();
+        load(&inputs, &environment("h")).settings.expect("sound")
+    };
+    let one = settings(&[source, "[source.a.config]\nunit = 1\nbus = \"b\"\nlist = [{ z = 1.5, y = true }]"]);
+    let other = settings(&[
+        &format!("{source}[source.a.config]\nlist = [{{ y = true, z = 1.5 }}]"),
+        "[source.a.config]\nunit = 1",
+        "[source.a.config]\nbus = \"b\"",
+    ]);
+    assert_eq!(&*one.sources["a"].config, r#"{"bus":"b","list":[{"y":true,"z":1.5}],"unit":1}"#);
+    assert!(one == other);
+    assert!(!format!("{:?}", settings(&[source, "[source.a.config]\npassword = \"s3cret\""])).contains("s3cret"));
+}

@@ -2,8 +2,6 @@
 //!
 //! Invariants: nesting is bounded (the parser's limit); numbers fit 64 bit; a node that replaced others remembers them.
 
-use std::collections::BTreeMap;
-
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Severity};
@@ -38,7 +36,69 @@ pub(super) enum Body {
     Table(Table),
 }
 
-pub(super) type Table = BTreeMap<String, Node>;
+/// Entries by their names, in their order. A list, because a configuration with ten thousand points has as many
+/// tables of three or four entries, for each of which a map reserves room for eleven.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Table(Vec<(String, Node)>);
+
+impl Table {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn at(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.at(name).ok().and_then(|at| self.0.get(at)).map(|(_, node)| node)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        self.at(name).ok().and_then(|at| self.0.get_mut(at)).map(|(_, node)| node)
+    }
+
+    pub fn remove(&mut self, name: &str) -> Option<Node> {
+        self.at(name).ok().map(|at| self.0.remove(at).1)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Node)> {
+        self.0.iter().map(|(name, node)| (name, node))
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().map(|(name, _)| name)
+    }
+
+    /// Takes entries in that are not there yet; sorted once, whatever their order.
+    fn extend(&mut self, entries: Vec<(String, Node)>) {
+        if !entries.is_empty() {
+            self.0.extend(entries);
+            self.0.sort_by(|(one, _), (other, _)| one.cmp(other));
+        }
+    }
+}
+
+impl FromIterator<(String, Node)> for Table {
+    /// Of two with one name the first stays.
+    fn from_iter<I: IntoIterator<Item = (String, Node)>>(entries: I) -> Self {
+        let mut table = Self::new();
+        table.extend(entries.into_iter().collect());
+        table.0.dedup_by(|later, first| later.0 == first.0);
+        table.0.shrink_to_fit();
+        table
+    }
+}
+
+impl IntoIterator for Table {
+    type Item = (String, Node);
+    type IntoIter = std::vec::IntoIter<(String, Node)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 impl Body {
     /// With its article.
@@ -177,13 +237,12 @@ impl Reader<'_> {
     }
 
     fn table(&mut self, table: &DeTable<'_>) -> Table {
-        let mut out = Table::new();
-        for (key, value) in table {
+        let entries = table.iter().map(|(key, value)| {
             let mut node = self.value(value.span(), value.get_ref());
             node.key = Some(self.span(key.span()));
-            out.insert(key.get_ref().to_string(), node);
-        }
-        out
+            (key.get_ref().to_string(), node)
+        });
+        entries.collect()
     }
 
     fn value(&mut self, range: std::ops::Range<usize>, value: &DeValue<'_>) -> Node {
@@ -232,14 +291,14 @@ pub(super) fn merge(under: &mut Node, over: Node, files: &Files, warnings: &mut 
     let Node { key, span, replaced, body } = over;
     match (&mut under.body, body) {
         (Body::Table(base), Body::Table(table)) => {
+            let mut new = Vec::new();
             for (name, node) in table {
                 match base.get_mut(&name) {
                     Some(there) => merge(there, node, files, warnings),
-                    None => {
-                        base.insert(name, node);
-                    }
+                    None => new.push((name, node)),
                 }
             }
+            base.extend(new);
         }
         (_, body) => {
             if under.span.file > 0 {

@@ -46,7 +46,7 @@ const STATE_QUOTA: usize = 256 << 10;
 /// A Store's data.
 pub struct Guest {
     name: String,
-    document: String,
+    document: Arc<str>,
     /// Taken by the system interface; `None` where nothing is to be read.
     pub(super) statistics: Option<Statistics>,
     /// `None` where none may be opened.
@@ -269,7 +269,7 @@ impl Guest {
 
 impl config::Host for Guest {
     async fn document(&mut self) -> Result<String> {
-        Ok(self.document.clone())
+        Ok(self.document.to_string())
     }
 }
 

@@ -62,7 +62,7 @@ pub struct SourceSpec {
     /// The source's name, for the log.
     pub name: String,
     /// Its `config` table as JSON.
-    pub config_json: String,
+    pub config_json: Arc<str>,
     /// What it may use.
     pub grants: Grants,
     /// What it may take.
@@ -78,7 +78,7 @@ impl SourceSpec {
     pub fn new(source: &config::Source) -> Self {
         Self {
             name: source.name.clone(),
-            config_json: source.config.to_string(),
+            config_json: Arc::clone(&source.config),
             grants: source.allow.clone(),
             limits: source.limits.clone(),
             state: None,
@@ -90,7 +90,7 @@ impl SourceSpec {
     pub fn unknown(name: &str, limits: Limits) -> Self {
         Self {
             name: name.to_owned(),
-            config_json: "{}".to_owned(),
+            config_json: "{}".into(),
             grants: Grants::default(),
             limits,
             state: None,
