@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-pulley test-vm power-cut deb check-deb test-program test-package bench bench-mqtt bench-plugins bench-spool fuzz fmt fmt-check clippy scripts deny clean
+.PHONY: help setup brokers devices validator plugins agent build run test test-languages test-long test-pulley test-vm power-cut deb check-deb test-program test-package bench bench-mqtt bench-plugins bench-spool bench-scale fuzz fmt fmt-check clippy scripts deny clean
 
 # On CI the lock file decides; at a desk cargo may write what a changed Cargo.toml asks for.
 LOCKED := $(if $(CI),--locked)
@@ -113,6 +113,10 @@ bench-plugins: setup ## what plugins cost: time, memory, wake-ups, and a healthy
 
 bench-spool: ## speed and wear of the buffer, beside bare calls and SQLite
 	CARGO_TARGET_DIR=$(CURDIR)/target/bench-spool cargo run --release --manifest-path benches/spool/Cargo.toml
+
+bench-scale: build ## ten to a hundred thousand points: processor, memory, every point counted at a broker (SCALE_SECONDS)
+	CARGO_TARGET_DIR=$(CURDIR)/target/bench cargo build --release --locked --manifest-path benches/scale/Cargo.toml
+	target/bench/release/bench-scale
 
 fmt: ## format everything
 	cargo fmt
