@@ -244,7 +244,10 @@ impl<S: Storage> Spool<S> {
         self.keep_found_damage(&segment, deep);
         for (from, to, run, after) in &deep.missing {
             let readable = Segment { data_end: Some(deep.cut), ..segment };
-            opened.lost_messages += self.lose_in(&readable, *from, *to, run.or(before), *after);
+            // What lies before its run began is of the run before.
+            let border = run.map_or(*from, |run| run.base.clamp(*from, (*to).max(*from)));
+            opened.lost_messages += self.lose_in(&readable, *from, border, before, *run);
+            opened.lost_messages += self.lose_in(&readable, border, *to, run.or(before), *after);
         }
         let good = found.intact && deep.unreadable == 0 && deep.opening && flushed.is_ok();
         if !good || found.has_footer(&mut self.storage) {
@@ -285,18 +288,26 @@ impl<S: Storage> Spool<S> {
     /// Numbers that no segment has.
     fn find_holes(&mut self, resumed: Option<&(Found, Deep)>, opened: &mut Opened) {
         let mut at = self.state.delivery.done_below();
-        let mut before: Option<Run> = None;
+        // The last run begun, and the one before it: a run may have begun behind the last number that is there.
+        let (mut earlier, mut before): (Option<Run>, Option<Run>) = (None, None);
         let resumed = resumed.map(|(found, deep)| {
             let run = deep.summary.runs.first().map(|run| run.run).or(deep.last_run).unwrap_or(NO_RUN);
             found.segment(deep.next, 0, None, deep.last_run.unwrap_or(run))
         });
         let segments: Vec<Segment> = self.index.iter().copied().chain(resumed).collect();
         for segment in segments {
-            opened.lost_messages += self.lose(at, segment.first, before, Some(segment.header.run));
+            opened.lost_messages += self.lose_between(at, segment.first, [earlier, before, Some(segment.header.run)]);
             at = at.max(segment.end);
+            earlier = Some(segment.header.run).filter(|run| run.base <= at).or(before);
             before = Some(segment.last_run);
         }
-        opened.lost_messages += self.lose(at, self.state.next, before, Some(self.run));
+        opened.lost_messages += self.lose_between(at, self.state.next, [earlier, before, Some(self.run)]);
+    }
+
+    /// The same as [`Self::lose`], with two runs before.
+    fn lose_between(&mut self, from: u64, to: u64, [earlier, before, after]: [Option<Run>; 3]) -> u64 {
+        let border = before.map_or(from, |run| run.base.clamp(from, to.max(from)));
+        self.lose(from, border, earlier, before) + self.lose(border, to, before.or(earlier), after)
     }
 
     fn write_run_page(&mut self) -> Result<(), StorageError> {

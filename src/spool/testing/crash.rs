@@ -411,7 +411,7 @@ fn every_crash_leaves_what_was_promised() {
 /// and found no room when the disk came back.
 #[test]
 fn seeds_that_found_something() {
-    for seed in [428, 495, 642, 5046] {
+    for seed in [428, 495, 642, 1738, 5046] {
         replay(seed, 0, u64::MAX);
     }
 }
