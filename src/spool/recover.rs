@@ -244,8 +244,7 @@ impl<S: Storage> Spool<S> {
         self.keep_found_damage(&segment, deep);
         for (from, to, run, after) in &deep.missing {
             let readable = Segment { data_end: Some(deep.cut), ..segment };
-            // What lies before its run began is of the run before.
-            let border = run.map_or(*from, |run| run.base.clamp(*from, (*to).max(*from)));
+            let border = began(*run, *from, *to);
             opened.lost_messages += self.lose_in(&readable, *from, border, before, *run);
             opened.lost_messages += self.lose_in(&readable, border, *to, run.or(before), *after);
         }
@@ -306,7 +305,7 @@ impl<S: Storage> Spool<S> {
 
     /// The same as [`Self::lose`], with two runs before.
     fn lose_between(&mut self, from: u64, to: u64, [earlier, before, after]: [Option<Run>; 3]) -> u64 {
-        let border = before.map_or(from, |run| run.base.clamp(from, to.max(from)));
+        let border = began(before, from, to);
         self.lose(from, border, earlier, before) + self.lose(border, to, before.or(earlier), after)
     }
 
@@ -330,6 +329,11 @@ impl<S: Storage> Spool<S> {
         self.now_durable();
         Ok(())
     }
+}
+
+/// Where in `from..to` a run begins: what lies before it is of the run before. At `from`, where none is known.
+fn began(run: Option<Run>, from: u64, to: u64) -> u64 {
+    run.map_or(from, |run| run.base.clamp(from, to.max(from)))
 }
 
 /// Walks what has to be walked: the youngest segment, older ones until a state is found, and all without a footer.

@@ -123,8 +123,7 @@ async fn they_die_alone() {
     for (name, _) in deadly() {
         wait_until(&format!("{name} dies, and dies again"), 4 * SOON, || died(name) || refused(name)).await;
     }
-    let so_far = checker.count(STEADY_TOPIC);
-    checker.wait_count(STEADY_TOPIC, so_far + 10, SOON).await;
+    checker.wait_more(STEADY_TOPIC, 10).await;
     let sources = site.status().await["sources"].as_array().unwrap().clone();
     let state = |name: &str| sources.iter().find(|source| source["name"] == name).unwrap()["state"].clone();
     assert_eq!(state("steady"), "running");
@@ -135,9 +134,7 @@ async fn they_die_alone() {
     site.status_until(|status| status["sources"].as_array().is_some_and(|sources| sources.len() == 1)).await;
     wait_until("the memory is given back", SOON, || memory_kib(&agent) <= before + GROWN_KIB_MAX).await;
     eprintln!("memory: {before} KiB before, {} KiB after", memory_kib(&agent));
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     let steady = checker.of(STEADY_TOPIC);
     let boot = steady.last().expect("a reading").json["boot"].clone();
     let of_last_life = steady.iter().filter(|message| message.json["boot"] == boot);
@@ -194,9 +191,7 @@ async fn what_is_refused_is_counted_and_ends_nothing() {
     let after = memory_kib(&agent);
     eprintln!("memory: {before} KiB before the 50 MB, {with} KiB with them, {after} KiB after");
     assert!(after <= before + (8 << 10), "{before} KiB before, {after} KiB after");
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.kept_to_the_end_of(agent).await;
     crate::isolation::assert_unbroken(&checker);
 }
 

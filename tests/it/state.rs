@@ -1,6 +1,6 @@
 //! What a plugin keeps: small durable values, in the same log as the readings.
 
-use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, Site, config};
+use crate::harness::{Agent, Broker, Checker, SOON, Site, config};
 
 const TOPIC: &str = "outstation/press-7/keeper";
 const KEEPER: &str = "[source.keeper]\nplugin = \"keeper\"\nevery = \"50ms\"\n";
@@ -30,11 +30,8 @@ async fn a_count_goes_on_whatever_ends_the_agent() {
     site.write("agent.toml", config(&broker.url(), ""));
     site.status_until(|status| status["sources"].as_array().is_some_and(Vec::is_empty)).await;
     site.write("agent.toml", config(&broker.url(), KEEPER));
-    let so_far = checker.count(TOPIC);
-    checker.wait_count(TOPIC, so_far + 5, SOON).await;
-    agent.stop().await;
-    checker.wait_state(STATUS_TOPIC, "stopped").await;
-    checker.assert_kept();
+    checker.wait_more(TOPIC, 5).await;
+    checker.kept_to_the_end_of(agent).await;
     let mut counts: Vec<(u64, u64, u64)> = Vec::new();
     for message in checker.of(TOPIC) {
         let number = |name: &str| message.json[name].as_u64().expect("a number");
