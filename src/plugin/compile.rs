@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
@@ -109,8 +109,10 @@ async fn finish(child: &mut Child) -> Result<(), String> {
 fn explained(reason: &str, limits: CompileLimits) -> String {
     if reason.contains("memory allocation of") || reason.contains("out of memory") {
         format!("it takes more than {} MiB of memory", limits.memory >> 20)
-    } else if reason.contains("SIGXCPU") || reason.contains("SIGKILL") {
+    } else if reason.contains("SIGXCPU") {
         format!("it takes more than {} s of processor time", limits.cpu.as_secs())
+    } else if reason.contains("SIGKILL") {
+        "the compiler was killed, as the kernel does where the machine has no memory left".to_owned()
     } else {
         // An exit status says nothing to people when there are words.
         reason.strip_suffix(" (exit status: 1)").unwrap_or(reason).to_owned()
@@ -141,8 +143,10 @@ pub fn compile_child(arguments: &[OsString]) -> Result<(), String> {
     cache::write(Path::new(out), &key, &code).map_err(|error| format!("{}: {error}", Path::new(out).display()))
 }
 
+/// Sets a limit; one that is lower already, set by who started the agent, stays.
 fn limit(resource: Resource, soft: u64, hard: u64) -> Result<(), String> {
-    setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) })
+    let maximum = getrlimit(resource).maximum.map_or(hard, |set| set.min(hard));
+    setrlimit(resource, Rlimit { current: Some(soft.min(maximum)), maximum: Some(maximum) })
         .map_err(|error| format!("a limit cannot be set: {error}"))
 }
 
