@@ -3,15 +3,25 @@
 //! Compiling takes the most memory of all that the agent does, and what it costs is the component's choice: the child
 //! has limits on memory, processor time and time on the wall, and the agent only loads what it wrote. It sets its
 //! limits itself, before it reads the component: `<program> compile-plugin IN OUT ENGINE KEY MEMORY-BYTES CPU-SECONDS`.
+//!
+//! ```text
+//!  wanted ──▶ its turn: one is compiled at a time ──▶ done
+//!                 │  it takes longer than `patience`
+//!                 └──▶ steps aside, one at a time as well, and the next has its turn ──▶ done
+//! ```
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 
 use super::cache::{self, Key};
 use super::engine::{self, Kind};
@@ -45,12 +55,48 @@ pub struct CompileLimits {
     pub cpu: Duration,
     /// Time until it must be done.
     pub wall: Duration,
+    /// Time after which others are compiled beside it.
+    pub patience: Duration,
 }
 
 impl Default for CompileLimits {
     /// Enough for a large interpreter with its libraries on a slow processor.
     fn default() -> Self {
-        Self { memory: 1 << 30, cpu: Duration::from_secs(300), wall: Duration::from_secs(600) }
+        let seconds = Duration::from_secs;
+        Self { memory: 1 << 30, cpu: seconds(300), wall: seconds(600), patience: seconds(15) }
+    }
+}
+
+/// Whose turn it is. Memory is why not all are compiled at once; that one may take minutes is why there are two places.
+#[derive(Default)]
+pub struct Turns {
+    turn: Mutex<()>,
+    /// Where one that takes long goes on, and lets the others pass.
+    aside: Mutex<()>,
+    /// What somebody wants compiled. Held while it is: who wants the same waits for it, and not for its turn.
+    wanted: Mutex<HashMap<Key, Weak<Mutex<()>>>>,
+}
+
+impl Turns {
+    /// What to hold while this one is compiled.
+    pub async fn of(&self, key: &Key) -> Arc<Mutex<()>> {
+        let mut wanted = self.wanted.lock().await;
+        wanted.retain(|_, one| one.strong_count() > 0);
+        let one = wanted.get(key).and_then(Weak::upgrade).unwrap_or_default();
+        wanted.insert(*key, Arc::downgrade(&one));
+        one
+    }
+
+    /// Compiles when it is its turn.
+    pub async fn wait<T>(&self, patience: Duration, compiling: impl Future<Output = T>) -> T {
+        let turn = self.turn.lock().await;
+        let mut compiling = pin!(compiling);
+        let _aside = tokio::select! {
+            done = &mut compiling => return done,
+            aside = async { tokio::time::sleep(patience).await; self.aside.lock().await } => aside,
+        };
+        drop(turn);
+        compiling.await
     }
 }
 

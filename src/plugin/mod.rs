@@ -61,6 +61,7 @@ use crate::device::gpio::Lines;
 use crate::device::modbus::Buses;
 use crate::device::system::{Figures, Statistics};
 use cache::{Cache, Key};
+use compile::Turns;
 use guest::Guest;
 use instance::Live;
 use spec::Devices;
@@ -101,8 +102,8 @@ struct Shared {
     cache: Cache,
     /// Plugins that somebody holds.
     loaded: Mutex<HashMap<Key, Weak<Loaded>>>,
-    /// One is compiled at a time. What is compiled already waits for none.
-    compiling: Mutex<()>,
+    /// What is compiled already waits for none.
+    turns: Turns,
     /// The first sample of CPU usage was taken when the host was made.
     devices: Devices,
 }
@@ -165,7 +166,7 @@ impl Host {
             linker,
             ticker,
             loaded: Mutex::new(HashMap::new()),
-            compiling: Mutex::new(()),
+            turns: Turns::default(),
             devices: Devices { statistics: Statistics::new(), lines: Lines::default(), buses: Buses::new() },
         })))
     }
@@ -204,12 +205,13 @@ impl Host {
         if let Some(plugin) = self.compiled(file, &key).await? {
             return Ok(plugin);
         }
-        let _one_at_a_time = self.0.compiling.lock().await;
+        let this_one = self.0.turns.of(&key).await;
+        let _once = this_one.lock().await;
         // It may have been compiled for somebody else meanwhile.
         if let Some(plugin) = self.compiled(file, &key).await? {
             return Ok(plugin);
         }
-        let component = self.compile(file, &key).await?;
+        let component = self.0.turns.wait(self.0.options.compile.patience, self.compile(file, &key)).await?;
         self.share(file, key, &component).await
     }
 

@@ -138,38 +138,91 @@ async fn what_was_compiled_is_kept_privately() {
     assert!(matches!(pulley.load(&file).await, Err(LoadError::Compile { .. })));
 }
 
-#[tokio::test]
-async fn two_loads_at_once_compile_once() {
-    let bench = Bench::new();
-    let file = bench.file(&fixtures::steady().build());
-    let (a, b) = tokio::join!(bench.host.load(&file), bench.host.load(&file));
-    assert!(Arc::ptr_eq(&a.expect("it loads").loaded, &b.expect("it loads").loaded));
+/// The compiler behind a shell that does something first, with the compiler's words in `$@`.
+fn shell(script: &str) -> Compiler {
+    let Compiler { program, arguments } = compiler();
+    let before = ["-c".into(), format!("{script}; exec \"$0\" \"$@\"").into(), program.into()];
+    Compiler { program: "/bin/sh".into(), arguments: before.into_iter().chain(arguments).collect() }
 }
 
-/// A component that compiles for ever holds up neither who is compiled already nor who asks for it again.
+impl Bench {
+    /// Another host, with a cache of its own.
+    fn with_compiler(&self, name: &str, compiler: Compiler, compile: CompileLimits) -> Host {
+        let cache_dir = self.folder.path().join(name);
+        Host::new(HostOptions { engine: EngineKind::Native, cache_dir, trust: Trust::OFF, compiler, compile })
+            .expect("a host")
+    }
+
+    /// A component that only its name tells from others.
+    fn named(&self, name: &'static str) -> PathBuf {
+        let file = self.folder.path().join(format!("{name}.wasm"));
+        fs::write(&file, Fixture::new().with("name", name).build()).expect("a file");
+        file
+    }
+}
+
 #[tokio::test]
-async fn what_is_compiled_waits_for_no_compiler() {
+async fn loads_at_once_compile_once() {
     let bench = Bench::new();
-    let steady = bench.file(&fixtures::steady().build());
-    drop(bench.host.load(&steady).await.expect("it loads"));
-    let endless = bench.folder.path().join("endless.wasm");
-    fs::write(&endless, Fixture::new().with("name", "endless").build()).expect("a file");
+    let file = bench.named("steady");
+    let count = bench.folder.path().join("count");
+    let counting = shell(&format!("echo one >>{}", count.display()));
+    let host = bench.with_compiler("counted", counting, CompileLimits::default());
+    let (a, b, c) = tokio::join!(host.load(&file), host.load(&file), host.load(&file));
+    let (a, b, c) = (a.expect("it loads"), b.expect("it loads"), c.expect("it loads"));
+    assert!(Arc::ptr_eq(&a.loaded, &b.loaded) && Arc::ptr_eq(&b.loaded, &c.loaded));
+    assert_eq!(fs::read_to_string(&count).expect("the count"), "one\n");
+}
+
+/// One is compiled at a time: a second child begins when the first one has ended.
+#[tokio::test]
+async fn compilers_take_turns() {
+    let bench = Bench::new();
+    let (there, met) = (bench.folder.path().join("there"), bench.folder.path().join("met"));
+    let Compiler { program, arguments } = compiler();
+    let script = format!(
+        "mkdir {there} || touch {met}; sleep 0.2; \"$0\" \"$@\"; ended=$?; rmdir {there}; exit $ended",
+        there = there.display(),
+        met = met.display()
+    );
+    let before = ["-c".into(), script.into(), program.into()];
+    let turned = Compiler { program: "/bin/sh".into(), arguments: before.into_iter().chain(arguments).collect() };
+    let host = bench.with_compiler("turns", turned, CompileLimits::default());
+    let files = ["one", "two", "three"].map(|name| bench.named(name));
+    let (one, two, three) = tokio::join!(host.load(&files[0]), host.load(&files[1]), host.load(&files[2]));
+    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    assert!(!met.exists(), "two were compiled at once");
+}
+
+/// A component that compiles for ever holds up neither who is compiled already nor, for long, who is not yet. Who asks for
+/// it as well waits for it, and for nobody's turn.
+#[tokio::test]
+async fn what_compiles_for_ever_holds_nobody_up() {
+    let bench = Bench::new();
+    let steady = bench.named("steady");
     let began = bench.folder.path().join("began");
-    let mut options = bench.host.0.options.clone();
-    let script = format!("touch {}; exec sleep 600", began.display());
-    options.compiler = Compiler { program: "/bin/sh".into(), arguments: vec!["-c".into(), script.into()] };
-    let host = Host::new(options).expect("a host");
-    let compiling = tokio::spawn({
-        let host = host.clone();
-        async move { host.load(&endless).await.map(drop) }
-    });
+    let script = format!("case \"$*\" in *endless.wasm*) echo one >>{}; exec sleep 600;; esac", began.display());
+    let patience = Duration::from_millis(300);
+    let host = bench.with_compiler("patient", shell(&script), CompileLimits { patience, ..CompileLimits::default() });
+    drop(host.load(&steady).await.expect("it loads"));
+    let endless = bench.named("endless");
+    let compiling: Vec<_> = (0..3)
+        .map(|_| {
+            let (host, endless) = (host.clone(), endless.clone());
+            tokio::spawn(async move { host.load(&endless).await.map(drop) })
+        })
+        .collect();
     while !began.exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let loaded = tokio::time::timeout(Duration::from_secs(60), host.load(&steady)).await.expect("it waits for nobody");
-    Instance::start(&loaded.expect("it loads"), &spec()).await.expect("it starts");
-    assert!(!compiling.is_finished());
-    compiling.abort();
+    for file in [steady, bench.named("other"), bench.named("and-another")] {
+        let loaded = tokio::time::timeout(Duration::from_secs(60), host.load(&file)).await;
+        let loaded = loaded.expect("it waits for nobody").expect("it loads");
+        Instance::start(&loaded, &spec()).await.expect("it starts");
+    }
+    assert!(compiling.iter().all(|one| !one.is_finished()));
+    assert_eq!(fs::read_to_string(&began).expect("the count"), "one\n");
+    compiling.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
@@ -232,11 +285,7 @@ async fn a_cache_that_cannot_be_made_is_no_reason_not_to_run() {
 #[tokio::test]
 async fn the_compiler_has_limits() {
     let bench = Bench::new();
-    let with = |compiler: Compiler, compile: CompileLimits| {
-        let cache_dir = bench.folder.path().join("other");
-        Host::new(HostOptions { engine: EngineKind::Native, cache_dir, trust: Trust::OFF, compiler, compile })
-            .expect("a host")
-    };
+    let with = |compiler: Compiler, compile: CompileLimits| bench.with_compiler("other", compiler, compile);
     let reason = |result: Result<Plugin, LoadError>| match result {
         Err(LoadError::Compile { reason, .. }) => reason,
         Err(other) => panic!("{other}"),
