@@ -93,7 +93,7 @@ deb: setup plugins ## target/deb/outstation_VERSION_ARCH.deb (ARCH=amd64, arm64,
 check-deb: ## size, libraries, lintian and locks of the package; builds it a second time elsewhere (amd64)
 	@packaging/check-deb --again $(ARCH)
 
-test-program: ## the program of a package, run here: version, check, to a broker; another ARCH under qemu-user
+test-program: ## the program of a package, run here: plugins, a broker that goes away, a kill; another ARCH under qemu-user
 	@packaging/test-program $(ARCH)
 
 test-package: deb ## its life in a Debian 12 of its own, 256 MiB (CONTAINER=1: without a kernel of its own)
