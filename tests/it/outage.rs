@@ -123,6 +123,39 @@ async fn a_single_reading_goes_out_at_once() {
     wait_until("the reading of the start", SOON, || checker.count(STEADY_TOPIC) == 1).await;
 }
 
+/// `buffer.replay_rate`: after an outage no more goes out than the rate allows beside what is being taken; what is taken is
+/// not held back by it, and all of it comes. Nothing here is too slow for a busy machine: it is an upper bound.
+#[tokio::test]
+async fn a_backlog_goes_out_no_faster_than_its_rate() {
+    const RATE: u64 = 40;
+    const BACKLOG: u64 = 300;
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let mut gate = Gate::before(&broker);
+    let fast = STEADY.replace("100ms", "20ms");
+    let site = Site::new(&config(&gate.url(), &format!("\n[buffer]\nreplay_rate = {RATE}\n\n{fast}")), &["steady"]);
+    let agent = site.start();
+    let number = |status: &serde_json::Value, key: &str| status["buffer"][key].as_u64();
+    let before = site.status_until(|status| number(status, "messages") >= Some(BACKLOG)).await;
+    let before = number(&before, "accepted").expect("a number");
+    let started = std::time::Instant::now();
+    gate.open().await;
+    loop {
+        // What came is counted first: what is asked afterwards has only grown.
+        let came = checker.count(STEADY_TOPIC) as u64;
+        let status = site.ask(serde_json::json!({ "ask": "status" })).await["value"].clone();
+        let taken = number(&status, "accepted").expect("a number") - before;
+        let most = taken + (started.elapsed().as_secs_f64() * RATE as f64).ceil() as u64;
+        assert!(came <= most, "{came} came, {most} at the most: {taken} were taken meanwhile");
+        // What is in flight is no backlog any more.
+        if came > BACKLOG && number(&status, "messages") < Some(BACKLOG / 10) {
+            break;
+        }
+    }
+    checker.kept_to_the_end_of(agent).await;
+    assert_no_silence(&checker, Duration::from_secs(1));
+}
+
 /// What is buffered goes out as it was accepted, under the topic and name of then; F-9 across a change of the
 /// configuration. The first life has no broker at all in its configuration: it only buffers.
 #[tokio::test]
