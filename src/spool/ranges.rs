@@ -60,6 +60,9 @@ impl Ranges {
 
     /// How many numbers of `from..to` are in.
     pub(crate) fn count_in(&self, from: u64, to: u64) -> u64 {
+        if self.ends.is_empty() {
+            return 0;
+        }
         self.clipped(from, to).map(|(s, e)| e - s).sum()
     }
 

@@ -16,13 +16,14 @@ use super::scan::{Mode, Scan, Step};
 use super::squeeze::unsqueeze;
 use super::storage::Storage;
 use super::types::{Body, Damage, Entry, Error, Route};
+use super::window::CHUNK;
 
 /// Where reading goes on.
 #[derive(Debug)]
 pub(super) struct Cursor {
     segment: u64,
     scan: Scan,
-    routes: BTreeMap<u16, Route>,
+    routes: BTreeMap<u16, Arc<Route>>,
     /// All numbers below were given or passed.
     passed: u64,
 }
@@ -41,6 +42,9 @@ impl<S: Storage> Spool<S> {
     pub fn read(&mut self, from: u64, max_bytes: usize, out: &mut Vec<Entry>) -> Result<u64, Error> {
         let mut at = from;
         let mut bytes = 0;
+        // What is given shares the blocks that it was read in: where most of them is padding they count too.
+        let held_max = (max_bytes as u64).max(u64::from(CHUNK)).saturating_mul(2);
+        let mut held = 0;
         loop {
             at = self.state.delivery.next_unsettled(at);
             if at >= self.durable() {
@@ -56,8 +60,11 @@ impl<S: Storage> Spool<S> {
                 continue;
             }
             let end = place.segment.end;
-            while at < end && bytes < max_bytes {
-                match self.read_entry(&place, at) {
+            let mut cursor = self.cursor_at(&place, at);
+            let before = cursor.scan.filled();
+            let is_enough = |bytes: usize, held: u64| bytes >= max_bytes || (bytes > 0 && held > held_max);
+            while at < end && !is_enough(bytes, held + cursor.scan.filled() - before) {
+                match self.advance(&mut cursor, &place, at) {
                     Some(entry) => {
                         at = entry.first.saturating_add(u64::from(entry.messages));
                         bytes += entry.bytes().max(1);
@@ -66,7 +73,9 @@ impl<S: Storage> Spool<S> {
                     None => at = end,
                 }
             }
-            if bytes >= max_bytes {
+            held += cursor.scan.filled() - before;
+            self.cursor = Some(cursor);
+            if is_enough(bytes, held) {
                 return Ok(at);
             }
         }
@@ -106,23 +115,24 @@ impl<S: Storage> Spool<S> {
         self.lose(at, segment.first, before, Some(segment.header.run));
     }
 
-    /// The entry that holds `at`, or the next one in this segment; `None` if there is none any more.
-    fn read_entry(&mut self, place: &Place, at: u64) -> Option<Entry> {
+    /// The cursor where it stands, if it has not passed `at` yet, or one at the segment's beginning.
+    fn cursor_at(&mut self, place: &Place, at: u64) -> Cursor {
         let mut cursor = match self.cursor.take() {
             Some(cursor) if cursor.segment == place.segment.header.number && cursor.passed <= at => cursor,
-            _ => Cursor {
-                segment: place.segment.header.number,
-                scan: Scan::new(place.segment.slot.name(), &place.segment.header, place.limit, place.mode),
-                routes: BTreeMap::new(),
-                passed: place.segment.first,
-            },
+            old => {
+                let header = &place.segment.header;
+                let mut scan = Scan::new(place.segment.slot.name(), header, place.limit, place.mode);
+                if let Some(old) = old {
+                    scan.inherit(old.scan);
+                }
+                Cursor { segment: header.number, scan, routes: BTreeMap::new(), passed: place.segment.first }
+            }
         };
         cursor.scan.extend(place.limit, place.mode);
-        let entry = self.advance(&mut cursor, place, at);
-        self.cursor = Some(cursor);
-        entry
+        cursor
     }
 
+    /// The entry that holds `at`, or the next one in this segment; `None` if there is none any more.
     fn advance(&mut self, cursor: &mut Cursor, place: &Place, at: u64) -> Option<Entry> {
         let end = place.segment.end;
         loop {
@@ -168,14 +178,14 @@ impl<S: Storage> Spool<S> {
             Kind::Route => {
                 let mut take = Take::new(cursor.scan.body(&mut self.storage));
                 let route = Route { source: take.name()?, blob: Arc::from(take.rest()) };
-                cursor.routes.insert(head.route, route);
+                cursor.routes.insert(head.route, Arc::new(route));
                 None
             }
             Kind::Record if frame_end > at => {
                 if self.state.delivery.unsettled_in(head.first.max(at), frame_end) == 0 {
                     return None;
                 }
-                let payload = unsqueeze(head.flags, cursor.scan.body(&mut self.storage));
+                let payload = unsqueeze(head.flags, cursor.scan.payload(&mut self.storage));
                 let (Some(route), Some(payload)) = (cursor.routes.get(&head.route).cloned(), payload) else {
                     self.lose(head.first.max(at), frame_end, Some(run), None);
                     return None;
@@ -222,7 +232,9 @@ impl<S: Storage> Spool<S> {
                 continue;
             }
             let body = match &item.body {
-                ItemBody::Record { route, payload } => Body::Record { route: route.clone(), payload: payload.clone() },
+                ItemBody::Record { route, payload } => {
+                    Body::Record { route: Arc::new(route.clone()), payload: payload.clone().into() }
+                }
                 ItemBody::Gap(gap) => Body::Gap(gap.clone()),
             };
             let entry = entry(item.first, item.count, self.run, item.time_ns, body);

@@ -12,6 +12,7 @@
 //! later one; every frame given has passed its CRC; positions only grow.
 
 use super::format::{Commit, FRAME_HEAD, FrameHead, Header, Kind, PAGE, Run, Seed, page_up};
+use super::payload::Payload;
 use super::sabotage::{self, Fault};
 use super::storage::Storage;
 use super::window::Window;
@@ -97,6 +98,16 @@ impl Scan {
         self.window.unreadable
     }
 
+    /// Goes on with the memory of a walk that is over.
+    pub(crate) fn inherit(&mut self, other: Self) {
+        self.window.inherit(other.window);
+    }
+
+    /// Bytes that were read so far.
+    pub(crate) fn filled(&self) -> u64 {
+        self.window.filled
+    }
+
     /// The segment has grown since.
     pub(crate) fn extend(&mut self, limit: u32, mode: Mode) {
         self.window.extend(limit);
@@ -112,6 +123,12 @@ impl Scan {
     pub(crate) fn body<S: Storage>(&mut self, storage: &mut S) -> &[u8] {
         let (at, length) = self.body;
         self.window.slice(storage, at, length).unwrap_or_default()
+    }
+
+    /// [`Self::body`], to be kept.
+    pub(crate) fn payload<S: Storage>(&mut self, storage: &mut S) -> Payload {
+        let (at, length) = self.body;
+        self.window.share(storage, at, length).unwrap_or_default()
     }
 
     /// The next step; after `End` always `End`.

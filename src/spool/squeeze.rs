@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::bytes::{Put, Take, len_u32};
 use super::format::FLAG_LZ4;
+use super::payload::Payload;
 
 /// Shorter payloads are left alone: a compact batch of a few readings has nothing to give.
 const SQUEEZE_MIN: usize = 256;
@@ -27,11 +28,11 @@ pub(crate) fn squeeze(payload: &[u8]) -> (Cow<'_, [u8]>, u8) {
 }
 
 /// The payload of a body with these flags.
-pub(crate) fn unsqueeze(flags: u8, body: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unsqueeze(flags: u8, body: Payload) -> Option<Payload> {
     if flags & FLAG_LZ4 == 0 {
-        return Some(body.to_vec());
+        return Some(body);
     }
-    let mut take = Take::new(body);
+    let mut take = Take::new(&body);
     let length = usize::try_from(take.u32()?).ok().filter(|length| *length <= UNPACKED_MAX)?;
-    lz4_flex::block::decompress(take.rest(), length).ok().filter(|bytes| bytes.len() == length)
+    lz4_flex::block::decompress(take.rest(), length).ok().filter(|bytes| bytes.len() == length).map(Payload::from)
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::payload::Payload;
 use super::storage::StorageError;
 
 /// The time, as the caller knows it.
@@ -110,9 +111,9 @@ pub enum Body {
     /// A batch, as it was appended.
     Record {
         /// The route that was in force then.
-        route: Route,
+        route: Arc<Route>,
         /// The bytes.
-        payload: Vec<u8>,
+        payload: Payload,
     },
     /// What will never come.
     Gap(Gap),

@@ -67,7 +67,7 @@ pub(super) fn messages(entry: &Entry) -> Vec<(Key, u64, Content)> {
         Body::Gap(gap) => vec![(key(0), entry.first, Content::Gap(gap.clone()))],
         Body::Record { route, payload } => (0..u64::from(entry.messages))
             .map(|part| {
-                let (route, payload) = (route.clone(), payload.clone());
+                let (route, payload) = (Route::clone(route), payload.to_vec());
                 (key(part), entry.first + part, Content::Record { route, payload, part, time_ns: entry.time_ns })
             })
             .collect(),

@@ -189,7 +189,7 @@ fn recover(image: &Path, at: &Path) -> Result<Found, String> {
                 if spool.delivery().released().contains(&(entry.first + part)) {
                     found.released.insert(name);
                 }
-                found.buffered.insert(name, (entry.time_ns, payload.clone()));
+                found.buffered.insert(name, (entry.time_ns, payload.to_vec()));
             }
         }
     }
