@@ -11,9 +11,12 @@
 use std::collections::BTreeMap;
 
 use super::bytes::{Put, len_u16, len_u32};
+use super::core::frame_head;
 use super::format::{COMMIT_MAX, Commit, FRAME_HEAD, FrameHead, Header, Kind, PAGE, Run, Seed, page_up};
+use super::pending::Item;
 use super::pool::Slot;
 use super::sabotage::{self, Fault};
+use super::squeeze::squeeze;
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
 use super::types::Route;
@@ -39,6 +42,8 @@ pub(crate) struct Footer {
     pub(crate) summary: Summary,
 }
 
+/// Room that a write begins with: most records make one frame that fits.
+const WRITE_BYTES: usize = 512;
 /// Bytes of a footer's frame around the summary, and the pointer at the segment's end.
 const FOOTER_REST: usize = FRAME_HEAD as usize + 4 + 8 + 8 + 8 + 1 + 24 + 4 + 4;
 
@@ -148,6 +153,8 @@ impl Write {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) slot: Slot,
+    /// Its file's name.
+    name: String,
     pub(crate) header: Header,
     pub(crate) run: Run,
     pub(crate) summary: Summary,
@@ -185,6 +192,7 @@ impl Active {
         let offset = page_up(cut);
         Self {
             slot,
+            name: slot.name(),
             header,
             run,
             summary,
@@ -232,7 +240,7 @@ impl Active {
     pub(crate) fn begin(&self, first: u64, stamp: Stamp) -> Write {
         match self.commit_start {
             Some(start) if self.offset.saturating_sub(start) < COMMIT_MAX.min(self.header.size / 2) => {
-                Write { at: self.offset, bytes: Vec::new(), commit_start: start }
+                Write { at: self.offset, bytes: Vec::with_capacity(WRITE_BYTES), commit_start: start }
             }
             _ => self.begin_commit(first, stamp, None),
         }
@@ -259,7 +267,7 @@ impl Active {
             synced: stamp.synced,
         };
         let (head, body) = commit.encode();
-        let mut write = Write { at, bytes: Vec::new(), commit_start: at };
+        let mut write = Write { at, bytes: Vec::with_capacity(WRITE_BYTES), commit_start: at };
         write.push(&head, Seed { salt: self.header.salt, segment: self.header.number }, &body);
         write
     }
@@ -282,6 +290,38 @@ impl Active {
     /// Adds a frame of this run.
     pub(crate) fn push(&self, write: &mut Write, head: &FrameHead, body: &[u8]) {
         write.push(head, self.seed(), body);
+    }
+
+    /// Adds a record, after its route if that is new here; `false`, and nothing has changed, if it does not fit.
+    pub(crate) fn push_record(&mut self, write: &mut Write, item: &Item, route: &Route, payload: &[u8]) -> bool {
+        let (before, known) = (write.bytes.len(), self.route(route));
+        if known.is_err() && self.routes_full() {
+            return false;
+        }
+        let index = known.unwrap_or_else(|index| index);
+        if known.is_err() {
+            let mut body = Vec::with_capacity(route.blob.len() + route.source.len() + 1);
+            body.put_name(&route.source);
+            body.extend_from_slice(&route.blob);
+            let head = frame_head(Kind::Route, &body, item.first, 0, 0);
+            self.push(write, &FrameHead { route: index, ..head }, &body);
+        }
+        let (body, flags) = squeeze(payload);
+        let head = frame_head(Kind::Record, &body, item.first, item.count, item.time_ns);
+        self.push(write, &FrameHead { route: index, flags, ..head }, &body);
+        if !self.fits(write, Summary::growth(&route.source), 0) {
+            write.bytes.truncate(before);
+            return false;
+        }
+        self.dense = self.dense.saturating_add(len_u32(body.len()).saturating_add(FRAME_HEAD));
+        if known.is_err() {
+            let bytes = route.blob.len() + route.source.len() + 1;
+            self.dense = self.dense.saturating_add(len_u32(bytes).saturating_add(FRAME_HEAD));
+            self.add_route(route, index);
+        }
+        let run = self.run;
+        self.summary.add_record(&run, &route.source, item.first, item.count, item.time_ns);
+        true
     }
 
     /// The route's index, if it was given in this run, and the index that it would get.
@@ -313,7 +353,7 @@ impl Active {
             let padded = page_up(end).saturating_sub(write.at) as usize;
             write.bytes.resize(padded, 0);
         }
-        storage.write(&self.slot.name(), u64::from(write.at), &write.bytes)?;
+        storage.write(&self.name, u64::from(write.at), &write.bytes)?;
         self.offset = end;
         self.written_end = end;
         self.state_at = None;
@@ -324,7 +364,7 @@ impl Active {
 
     /// Writes the header page, and gives up what stood in the file before.
     pub(crate) fn write_header<S: Storage>(&self, storage: &mut S) -> Result<(), StorageError> {
-        storage.write(&self.slot.name(), 0, &self.header.encode())
+        storage.write(&self.name, 0, &self.header.encode())
     }
 
     /// Takes back the last frame if it is a state that is not durable; gives the offset for [`Self::undo`].
@@ -347,7 +387,7 @@ impl Active {
     /// Makes all that was written durable.
     pub(crate) fn sync<S: Storage>(&mut self, storage: &mut S) -> Result<(), StorageError> {
         if !sabotage::on(Fault::NoSync) {
-            storage.sync(&self.slot.name())?;
+            storage.sync(&self.name)?;
         }
         if !sabotage::on(Fault::PageWrittenTwice) {
             self.offset = page_up(self.offset);
@@ -377,7 +417,7 @@ impl Active {
             summary: self.summary.clone(),
         };
         let (start, bytes) = footer.encode(&self.header);
-        storage.write(&self.slot.name(), u64::from(start), &bytes)?;
+        storage.write(&self.name, u64::from(start), &bytes)?;
         self.dirty = true;
         Ok(footer)
     }

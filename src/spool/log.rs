@@ -19,6 +19,7 @@ use super::types::{
     AppendError, BufferState, Damage, Drops, Error, Gap, GapReason, MESSAGES_MAX, Now, Route, SOURCE_MAX, Stats,
     ValueError,
 };
+use super::write::UNSYNCED_MAX;
 
 /// Gaps with more encoded bytes lose their counts per source.
 const GAP_PART: u32 = 16;
@@ -93,6 +94,22 @@ impl<S: Storage> Spool<S> {
         time_ns: i64,
         payload: &[u8],
     ) -> Result<u64, AppendError> {
+        let first = self.push(now, route, messages, time_ns, payload.to_vec())?;
+        // The disk's trouble shows in the state; the record is in memory then, or in a gap.
+        let _ = self.write_pending();
+        Ok(first)
+    }
+
+    /// [`Self::append`], but it is in memory alone until [`Self::flush_state`] or [`Self::sync`] writes it, together
+    /// with what else was pushed; reading writes it too, so that nothing is sent which a kill would forget.
+    pub fn push(
+        &mut self,
+        now: Now,
+        route: &Route,
+        messages: u32,
+        time_ns: i64,
+        payload: Vec<u8>,
+    ) -> Result<u64, AppendError> {
         let bytes = payload.len().saturating_add(route.blob.len()).saturating_add(route.source.len());
         if bytes > self.frame_max() {
             return Err(AppendError::TooLarge { bytes, limit: self.frame_max() });
@@ -106,11 +123,12 @@ impl<S: Storage> Spool<S> {
         self.now = now;
         let first = self.state.next;
         self.state.next = first.saturating_add(u64::from(messages));
-        let body = ItemBody::Record { route: route.clone(), payload: payload.to_vec() };
+        let body = ItemBody::Record { route: route.clone(), payload };
         self.pending.push(Item { first, count: messages, time_ns, body });
         self.urgent();
-        // The disk's trouble shows in the state; the record is in memory then, or in a gap.
-        let _ = self.write_pending();
+        if self.pending.bytes() > UNSYNCED_MAX {
+            let _ = self.write_pending();
+        }
         Ok(first)
     }
 

@@ -40,6 +40,9 @@ impl<S: Storage> Spool<S> {
     /// Gives the number to go on from. What is done or dropped is skipped; what turns out to be damaged is dropped
     /// and comes as a gap at the log's end.
     pub fn read(&mut self, from: u64, max_bytes: usize, out: &mut Vec<Entry>) -> Result<u64, Error> {
+        if self.active.is_some() && self.pending.unwritten().is_some() {
+            let _ = self.write_pending();
+        }
         let mut at = from;
         let mut bytes = 0;
         // What is given shares the blocks that it was read in: where most of them is padding they count too.

@@ -6,19 +6,21 @@
 
 use std::time::Duration;
 
+use super::active::Active;
 use super::bytes::{Put, len_u32};
 use super::core::{Mark, Spool, frame_head};
-use super::format::{FRAME_HEAD, FrameHead, Kind, page_up};
+use super::format::{FRAME_HEAD, Kind, PAGE, page_up};
 use super::gap;
 use super::pending::{Item, ItemBody};
 use super::sabotage::{self, Fault};
-use super::squeeze::squeeze;
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
 use super::types::Error;
 
 /// Bytes that may wait for a flush before one is made anyway.
-const UNSYNCED_MAX: usize = 1 << 20;
+pub(super) const UNSYNCED_MAX: usize = 1 << 20;
+/// With more bytes a write takes no further record.
+const GROUP_MAX: u32 = 4 * PAGE;
 /// While full, a segment for records is looked for again after so long.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -65,7 +67,7 @@ impl<S: Storage> Spool<S> {
                 break;
             }
             let done = match (is_record, handed && reserve) {
-                (true, _) => self.put_record(at)?,
+                (true, _) => self.put_records(at)?,
                 (false, true) => false,
                 (false, false) => self.put_gaps(at)?,
             };
@@ -121,45 +123,30 @@ impl<S: Storage> Spool<S> {
         self.state_dirty = true;
     }
 
-    fn put_record(&mut self, at: usize) -> Result<bool, StorageError> {
+    /// Writes the record at `at`, and with it those behind it for which the same write has room.
+    fn put_records(&mut self, at: usize) -> Result<bool, StorageError> {
         if self.hole && !self.put_state()? {
             return Ok(false);
         }
         let stamp = self.stamp();
-        let (Some(active), Some(item)) = (self.active.as_mut(), self.pending.get(at)) else { return Ok(false) };
-        let ItemBody::Record { route, payload } = &item.body else { return Ok(true) };
-        if active.reserve || active.routes_full() {
-            return Ok(false);
-        }
+        let Some(active) = self.active.as_mut().filter(|active| !active.reserve) else { return Ok(false) };
         let mut write = active.begin(self.log_end, stamp);
-        let known = active.route(route);
-        let index = known.unwrap_or_else(|index| index);
-        if known.is_err() {
-            let mut body = Vec::with_capacity(route.blob.len() + route.source.len() + 1);
-            body.put_name(&route.source);
-            body.extend_from_slice(&route.blob);
-            let head = frame_head(Kind::Route, &body, item.first, 0, 0);
-            active.push(&mut write, &FrameHead { route: index, ..head }, &body);
+        let (mut count, mut end) = (0, self.log_end);
+        for item in self.pending.iter().skip(at) {
+            let ItemBody::Record { route, payload } = &item.body else { break };
+            if Active::bytes(&write) > GROUP_MAX || !active.push_record(&mut write, item, route, payload) {
+                break;
+            }
+            (count, end) = (count + 1, item.end());
         }
-        let (body, flags) = squeeze(payload);
-        let head = frame_head(Kind::Record, &body, item.first, item.count, item.time_ns);
-        active.push(&mut write, &FrameHead { route: index, flags, ..head }, &body);
-        let growth = Summary::growth(&route.source);
-        if !active.fits(&write, growth, 0) {
+        if count == 0 {
             return Ok(false);
         }
         active.write(&mut self.storage, write)?;
-        active.dense = active.dense.saturating_add(len_u32(body.len()).saturating_add(FRAME_HEAD));
-        if known.is_err() {
-            let bytes = route.blob.len() + route.source.len() + 1;
-            active.dense = active.dense.saturating_add(len_u32(bytes).saturating_add(FRAME_HEAD));
-            active.add_route(route, index);
-        }
-        active.summary.add_record(&active.run.clone(), &route.source, item.first, item.count, item.time_ns);
         active.first_age_ms.get_or_insert(stamp.age_ms);
         active.last_age_ms = stamp.age_ms;
-        self.log_end = item.end();
-        self.pending.mark_written(1);
+        self.log_end = end;
+        self.pending.mark_written(count);
         Ok(true)
     }
 

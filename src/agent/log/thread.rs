@@ -204,6 +204,8 @@ struct Keeper {
     retry_at: Duration,
     /// When housekeeping was done last.
     kept_at: Duration,
+    /// Whose record is to be written.
+    accepted: Vec<oneshot::Sender<bool>>,
     /// Whose steps of the journal of commands are to be durable.
     journalled: Vec<oneshot::Sender<Result<(), String>>>,
     /// What is dropped, as it was said.
@@ -225,6 +227,7 @@ impl Keeper {
             read_bytes: read_bytes(buffer),
             retry_at: Duration::ZERO,
             kept_at: clock::now(),
+            accepted: Vec::new(),
             journalled: Vec::new(),
             drops: Episodes::default(),
         }
@@ -283,14 +286,12 @@ impl Keeper {
         let now = now();
         let flush_due = self.flush_due().is_some_and(|due| now.mono >= due);
         let housekeeping = now.mono >= self.kept_at + HOUSEKEEPING;
-        let mut outcome = if ending || flush_due || self.waits || housekeeping {
+        let mut outcome = self.write(now);
+        if ending || flush_due || self.waits || housekeeping {
             self.waits = false;
-            let flushed = self.spool.sync(now);
-            self.retry_at = if flushed.is_err() { now.mono + RETRY } else { Duration::ZERO };
-            flushed
-        } else {
-            self.spool.flush_state(now)
-        };
+            outcome = self.spool.sync(now);
+            self.retry_at = if outcome.is_err() { now.mono + RETRY } else { Duration::ZERO };
+        }
         for reply in std::mem::take(&mut self.journalled) {
             answer(reply, outcome.clone().map_err(|error| error.to_string()));
         }
@@ -321,14 +322,23 @@ impl Keeper {
         });
     }
 
+    /// Writes what came to the page cache, what came at once in one write; then it is accepted.
+    fn write(&mut self, now: Now) -> Result<(), spool::Error> {
+        let written = self.spool.flush_state(now);
+        std::mem::take(&mut self.accepted).into_iter().for_each(|reply| answer(reply, true));
+        written
+    }
+
     fn obey(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
             Command::Append { route, messages, time_ns, payload, reply } => {
-                let outcome = self.spool.append(now(), &route, messages, time_ns, &payload);
-                if let Err(error) = &outcome {
-                    error!(source = %route.source, "a poll's readings can't be kept: {error}");
+                match self.spool.push(now(), &route, messages, time_ns, payload) {
+                    Ok(_) => self.accepted.push(reply),
+                    Err(error) => {
+                        error!(source = %route.source, "a poll's readings can't be kept: {error}");
+                        answer(reply, false);
+                    }
                 }
-                answer(reply, outcome.is_ok());
             }
             Command::Read { from, reply } => answer(reply, self.read(from)),
             Command::Steps { what, last } => {

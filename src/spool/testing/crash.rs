@@ -108,6 +108,8 @@ struct Driver {
     sparse: bool,
     /// The disk makes trouble now and then.
     troubled: bool,
+    /// Some records are written together. The seeds that found something were without.
+    grouped: bool,
     counter: u64,
 }
 
@@ -128,7 +130,8 @@ impl Driver {
         let (aligned, sparse) = (one_in(&mut rng, 2), one_in(&mut rng, 3));
         let disk = Disk(Rc::new(RefCell::new(shared)));
         let troubled = one_in(&mut rng, 3);
-        Self { disk, spool: None, rng, now, options, aligned, sparse, troubled, counter: 0 }
+        let grouped = seed % 4 == 1;
+        Self { disk, spool: None, rng, now, options, aligned, sparse, troubled, grouped, counter: 0 }
     }
 
     fn model<T>(&self, change: impl FnOnce(&mut Model) -> T) -> T {
@@ -201,8 +204,12 @@ impl Driver {
         let run = (spool.store(), spool.boot(), spool.run.seq(first));
         let entry = (route.clone(), messages, time_ns, payload.clone());
         self.model(|model| model.append(first, run, entry));
-        let given = self.spool().append(now, &route, messages, time_ns, &payload).expect("fits");
-        assert_eq!(given, first);
+        let given = if self.grouped && !self.counter.is_multiple_of(3) {
+            self.spool().push(now, &route, messages, time_ns, payload)
+        } else {
+            self.spool().append(now, &route, messages, time_ns, &payload)
+        };
+        assert_eq!(given, Ok(first));
     }
 
     fn burst(&mut self) {
@@ -260,6 +267,10 @@ impl Driver {
         let mut entries = Vec::new();
         let limit = (self.rng.next() % 12_000) as usize;
         self.spool().read(from, limit, &mut entries).expect("reads");
+        if self.spool().active.is_none() {
+            // The disk has refused what was to be written before.
+            return;
+        }
         let (sendable, durable) = (self.spool().sendable(), self.spool().durable());
         let exactly_once = one_in(&mut self.rng, 2);
         for entry in &entries {
@@ -309,6 +320,9 @@ impl Driver {
         let from = self.spool().delivery().done_below();
         let mut entries = Vec::new();
         self.spool().read(from, 1, &mut entries).expect("reads");
+        if self.spool().active.is_none() {
+            return;
+        }
         let (sendable, now) = (self.spool().sendable(), self.now);
         let Some(entry) = entries.first().filter(|entry| entry.first < sendable) else { return };
         let Body::Record { route, .. } = &entry.body else { return };
