@@ -23,17 +23,18 @@ use super::pool::{Pool, Slot};
 use super::read::Cursor;
 use super::sabotage::{self, Fault};
 use super::scan::Mode;
-use super::state::State;
+use super::state::{State, WINDOW};
 use super::storage::{Storage, StorageError};
 use super::types::{Damage, Drops, GapReason, Now, Options, WhenFull};
 
 /// After the disk failed it is tried again so much later; twice as long each time, up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// The lease is ahead by messages that take about this part of `max_size`, within these numbers of messages.
+/// The lease is ahead by messages that take about this part of `max_size`, within these numbers of messages: with half of
+/// the window of identifiers (R5) it is this window that a flush is needed for, and the lease costs none of its own.
 const LEASE_PART: u64 = 16;
 const LEASE_MIN: u64 = 8;
-const LEASE_MAX: u64 = 1024;
+const LEASE_MAX: u64 = WINDOW / 2;
 
 /// A log on disk with delivery state. See the module's head.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct Spool<S: Storage> {
     pub(super) values_unwritten: bool,
     /// There is a session to send into: the lease runs ahead.
     pub(super) connected: bool,
+    /// Numbers below were handed to the session in this life, or were read for it: from here the lease runs ahead.
+    pub(super) handed_below: u64,
     pub(super) closing: bool,
     pub(super) rng: Rng,
     pub(super) clock: AgeClock,
@@ -173,7 +176,7 @@ impl<S: Storage> Spool<S> {
         if self.closing || !self.connected || sabotage::on(Fault::NoLease) {
             return 0;
         }
-        let from = self.state.delivery.sent_below().max(self.state.delivery.done_below());
+        let from = self.lease_from();
         let place = self.index.get(self.index.partition_point(|segment| segment.end <= from));
         let (messages, bytes) = match (place, &self.active) {
             (Some(segment), _) => (segment.end.saturating_sub(segment.first), segment.slot.size),
@@ -184,9 +187,26 @@ impl<S: Storage> Spool<S> {
         (self.options.max_size / LEASE_PART / a_message.max(1)).clamp(LEASE_MIN, LEASE_MAX)
     }
 
+    /// Where this life stands: what an earlier one may have sent, and what this one has not come to, needs no more lease.
+    /// So one crash after another that brings nothing forward pins nothing more.
+    fn lease_from(&self) -> u64 {
+        self.handed_below.max(self.state.delivery.done_below())
+    }
+
+    /// Never below the durable one, under which sending goes on until this one is durable: it may be this one alone that
+    /// a crash leaves.
     pub(super) fn lease(&self) -> u64 {
-        let delivery = &self.state.delivery;
-        delivery.sent_below().max(delivery.done_below()).saturating_add(self.lease_ahead())
+        let ahead = self.lease_from().saturating_add(self.lease_ahead());
+        let promised = if self.closing { 0 } else { self.durable_mark.lease };
+        ahead.max(self.state.delivery.sent_below()).max(promised)
+    }
+
+    /// The session was given numbers below, or they were read for it. The lease that is written next is ahead of them.
+    pub(super) fn hand(&mut self, below: u64) {
+        self.handed_below = self.handed_below.max(below);
+        if self.written_mark.lease.saturating_sub(self.lease_from()) < self.lease_ahead() / 2 {
+            self.state_dirty = true;
+        }
     }
 
     /// The disk refused: the segment is set aside, and what is not durable stays in memory.

@@ -3,6 +3,7 @@
 //! Owns nothing of its own; see `core` for the parts. Invariant: each call leaves the spool consistent, whatever the
 //! disk did meanwhile.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,8 +76,12 @@ impl<S: Storage> Spool<S> {
         if self.active.is_none() || sabotage::on(Fault::NoLease) {
             return self.state.delivery.done_below().saturating_add(WINDOW);
         }
-        let window = self.durable_mark.done_below.saturating_add(WINDOW);
-        self.durable_mark.lease.min(window).min(self.pending.first_gap().unwrap_or(u64::MAX))
+        self.allowed().min(self.pending.first_gap().unwrap_or(u64::MAX))
+    }
+
+    /// What the durable state allows to be sent.
+    fn allowed(&self) -> u64 {
+        self.durable_mark.lease.min(self.durable_mark.done_below.saturating_add(WINDOW))
     }
 
     /// Bytes that a record's payload, its route's blob and its source's name may take together.
@@ -142,6 +147,7 @@ impl<S: Storage> Spool<S> {
     /// memory meanwhile: that is no error, but numbers are durable below [`Self::durable`] only.
     pub fn sync(&mut self, now: Now) -> Result<(), Error> {
         self.now = now;
+        self.state_dirty |= self.wants_sync();
         let flushed = self.flush_state(now);
         if self.active.is_some() {
             self.sync_active()?;
@@ -212,21 +218,40 @@ impl<S: Storage> Spool<S> {
 
     /// This number is handed to a session: it is pinned until it is done (R8).
     pub fn sent(&mut self, number: u64) {
-        let trusted = self.active.is_some();
-        self.state.delivery.sent(number, trusted);
-        if self.written_mark.lease.saturating_sub(self.state.delivery.sent_below()) < self.lease_ahead() / 2 {
-            self.state_dirty = true;
-        }
+        self.sent_all(number..number.saturating_add(1));
+    }
+
+    /// [`Self::sent`] for numbers that follow one another.
+    pub fn sent_all(&mut self, numbers: Range<u64>) {
+        let (end, trusted) = (numbers.end, self.active.is_some());
+        self.state.delivery.sent(numbers, trusted);
+        self.hand(end);
     }
 
     /// Numbers below were read to be sent: retention passes over them until they are settled (R8).
     pub fn pin(&mut self, below: u64) {
-        self.state.delivery.pin(below.min(self.state.next));
+        let below = below.min(self.state.next);
+        self.state.delivery.pin(below);
+        if self.connected {
+            self.hand(below);
+        }
+    }
+
+    /// Half of what may be sent is used up, and a flush would allow as much again: made now, it holds nobody up.
+    pub fn wants_sync(&self) -> bool {
+        let ahead = self.lease_ahead();
+        let window = self.state.delivery.done_below().saturating_add(WINDOW);
+        ahead > 0 && self.active.is_some() && self.lease().min(window) > self.allowed().saturating_add(ahead / 2)
     }
 
     /// This number is acknowledged for good, or was sent at QoS 0. May be written late (R5).
     pub fn done(&mut self, number: u64) {
-        if number < self.state.next && self.state.delivery.deliver(number) {
+        self.done_all(number..number.saturating_add(1));
+    }
+
+    /// [`Self::done`] for numbers that follow one another.
+    pub fn done_all(&mut self, numbers: Range<u64>) {
+        if self.state.delivery.deliver(numbers.start..numbers.end.min(self.state.next)) {
             self.state_dirty = true;
             if sabotage::on(Fault::DoneAheadOfData) {
                 self.collect();
@@ -284,6 +309,7 @@ impl<S: Storage> Spool<S> {
     /// The broker had no session: another one begins, nothing is released in it; durable before anything is sent (R7).
     pub fn new_session(&mut self) {
         self.state.delivery.new_session();
+        self.handed_below = 0;
         // Its lease is a smaller one: under the larger one, which may be overtaken on the disk, nothing more is sent.
         self.durable_mark.lease = self.durable_mark.lease.min(self.state.delivery.sent_below());
         self.state_dirty = true;

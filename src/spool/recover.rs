@@ -140,6 +140,7 @@ impl<S: Storage> Spool<S> {
             values: found.values.clone(),
             values_unwritten: false,
             connected: false,
+            handed_below: 0,
             closing: false,
             rng,
             clock: AgeClock::resume(found.stamp, now),

@@ -13,6 +13,8 @@
 //! Invariants: released numbers are unsettled; `delivered + dropped` = settled numbers; the *lease* in a state frame
 //! is ahead of what was sent, so that after a crash every number that may be at the broker is below it.
 
+use std::ops::Range;
+
 use super::bytes::{Put, Take};
 use super::gap;
 use super::ranges::Ranges;
@@ -139,8 +141,8 @@ impl Delivery {
         new
     }
 
-    pub(crate) fn deliver(&mut self, number: u64) -> bool {
-        let new = self.settle(number, number.saturating_add(1));
+    pub(crate) fn deliver(&mut self, numbers: Range<u64>) -> bool {
+        let new = self.settle(numbers.start, numbers.end);
         self.delivered += new;
         new > 0
     }
@@ -171,11 +173,11 @@ impl Delivery {
     }
 
     /// What is sent while no state can be written (`trusted` is false) may be sent again after a crash.
-    pub(crate) fn sent(&mut self, number: u64, trusted: bool) {
-        if !trusted && number >= self.sent_below {
-            self.maybe_duplicated += 1;
+    pub(crate) fn sent(&mut self, numbers: Range<u64>, trusted: bool) {
+        if !trusted {
+            self.maybe_duplicated += numbers.end.saturating_sub(numbers.start.max(self.sent_below));
         }
-        self.sent_below = self.sent_below.max(number.saturating_add(1));
+        self.sent_below = self.sent_below.max(numbers.end);
         self.pinned_below = self.pinned_below.max(self.sent_below);
     }
 

@@ -9,6 +9,7 @@ mod drops;
 mod thread;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -69,19 +70,49 @@ pub struct Standing {
     pub clean: bool,
 }
 
-/// What the publisher learns about a message.
+/// What the publisher learns about messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is with the session.
-    Sent(u64),
-    /// The broker has it, or it was QoS 0 and sent.
-    Done(u64),
+    /// They are with the session.
+    Sent(Range<u64>),
+    /// The broker has them, or they were QoS 0 and sent.
+    Done(Range<u64>),
     /// PUBREC came; its PUBREL waits until this is durable (R4).
     Released(u64),
     /// It will never be taken.
     Refused(Refusal),
     /// A gap that was refused twice.
     GivenUp(u64),
+}
+
+impl Step {
+    /// [`Step::Sent`] of one.
+    pub fn sent(number: u64) -> Self {
+        Self::Sent(number..number.saturating_add(1))
+    }
+
+    /// [`Step::Done`] of one.
+    pub fn done(number: u64) -> Self {
+        Self::Done(number..number.saturating_add(1))
+    }
+
+    /// Goes behind the others. While a backlog goes out thousands follow one another: they become one step.
+    pub fn join(self, steps: &mut Vec<Self>) {
+        // At QoS 0 each is sent and done in turn.
+        for step in steps.iter_mut().rev().take(2) {
+            match (step, &self) {
+                (Self::Sent(before), Self::Sent(next)) | (Self::Done(before), Self::Done(next))
+                    if before.end == next.start =>
+                {
+                    before.end = next.end;
+                    return;
+                }
+                (Self::Sent(_) | Self::Done(_), _) => {}
+                _ => break,
+            }
+        }
+        steps.push(self);
+    }
 }
 
 /// What the publisher learns about the session; durable before it goes on.
@@ -222,7 +253,8 @@ impl Log {
         self.news.borrow().clone()
     }
 
-    /// Waits until they stand otherwise. Cancel safe.
+    /// Waits until they stand otherwise in what decides what may be sent; figures are as they were when this was last so,
+    /// or younger. Cancel safe.
     pub async fn changed(&mut self) {
         if self.news.changed().await.is_err() {
             // The end of the log is the end of the agent; whoever waits here is ended by it.
@@ -309,5 +341,26 @@ impl Log {
 
     async fn send(&self, command: Command) -> Result<(), Ended> {
         self.commands.send(command).await.map_err(|_| Ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_becomes_one_step() {
+        let mut steps = Vec::new();
+        for number in 5..8 {
+            Step::done(number).join(&mut steps);
+        }
+        Step::done(9).join(&mut steps);
+        Step::sent(20).join(&mut steps);
+        Step::done(10).join(&mut steps);
+        Step::sent(21).join(&mut steps);
+        assert_eq!(steps, [Step::Done(5..8), Step::Done(9..11), Step::Sent(20..22)]);
+        let mut steps = vec![Step::done(10), Step::Released(11)];
+        Step::done(11).join(&mut steps);
+        assert_eq!(steps, [Step::done(10), Step::Released(11), Step::done(11)], "never before its PUBREC");
     }
 }

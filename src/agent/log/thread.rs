@@ -196,6 +196,8 @@ struct Keeper {
     runtime: Handle,
     /// Running number of the publisher's last step.
     steps: u64,
+    /// That of the last one after which a PUBREL waits.
+    released: u64,
     /// Somebody waits for a flush.
     waits: bool,
     /// Bytes that one read gives.
@@ -223,6 +225,7 @@ impl Keeper {
             sync: sync(buffer),
             runtime: Handle::current(),
             steps: 0,
+            released: 0,
             waits: false,
             read_bytes: read_bytes(buffer),
             retry_at: Duration::ZERO,
@@ -287,7 +290,9 @@ impl Keeper {
         let flush_due = self.flush_due().is_some_and(|due| now.mono >= due);
         let housekeeping = now.mono >= self.kept_at + HOUSEKEEPING;
         let mut outcome = self.write(now);
-        if ending || flush_due || self.waits || housekeeping {
+        // The publisher goes on meanwhile with what it may send and has read.
+        let ahead = self.spool.wants_sync();
+        if ending || flush_due || self.waits || ahead || housekeeping {
             self.waits = false;
             outcome = self.spool.sync(now);
             self.retry_at = if outcome.is_err() { now.mono + RETRY } else { Duration::ZERO };
@@ -315,10 +320,14 @@ impl Keeper {
             (BufferState::Memory, BufferState::Ok) => info!("the disk takes writes again"),
             _ => {}
         }
+        // A backlog's acknowledgements come by the thousand: the figures alone wake nobody.
+        let released = self.released;
         self.news.send_if_modified(|old| {
-            let changed = *old != news;
+            let may_release = old.steps_durable < released && news.steps_durable >= released;
+            let may_send = |news: &News| (news.appended, news.durable, news.sendable);
+            let wakes = may_release || may_send(old) != may_send(&news);
             *old = news;
-            changed
+            wakes
         });
     }
 
@@ -342,6 +351,9 @@ impl Keeper {
             }
             Command::Read { from, reply } => answer(reply, self.read(from)),
             Command::Steps { what, last } => {
+                if what.iter().any(|step| matches!(step, Step::Released(_))) {
+                    self.released = last;
+                }
                 what.into_iter().for_each(|step| self.step(step));
                 self.steps = last;
             }
@@ -379,8 +391,8 @@ impl Keeper {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Sent(number) => self.spool.sent(number),
-            Step::Done(number) => self.spool.done(number),
+            Step::Sent(numbers) => self.spool.sent_all(numbers),
+            Step::Done(numbers) => self.spool.done_all(numbers),
             Step::Released(number) => {
                 self.spool.released(number);
                 self.waits = true;

@@ -140,7 +140,7 @@ impl Publisher {
             self.refusals.remove(&origin.number);
             self.bare_gaps.remove(&origin.number);
             self.status.send_modify(|status| status.acknowledged += 1);
-            self.step(Step::Done(origin.number));
+            self.step(Step::done(origin.number));
         }
     }
 }

@@ -192,10 +192,10 @@ impl Publisher {
                 link.sent_plain |= qos == QoS::AtMostOnce;
                 self.rate.sent();
                 self.status.send_modify(|status| status.published += 1);
-                self.step(Step::Sent(number));
+                self.step(Step::sent(number));
                 if qos == QoS::AtMostOnce {
                     self.window.drop_front();
-                    self.step(Step::Done(number));
+                    self.step(Step::done(number));
                 } else {
                     self.window.sent();
                 }

@@ -295,7 +295,7 @@ impl Publisher {
             let gaps = GapRoute { topic, agent: &self.setup.agent, bare: &self.bare_gaps };
             match self.routes.items(entry, &gaps) {
                 // Gaps are turned off.
-                Ok(made) if made.is_empty() => self.step(Step::Done(entry.first)),
+                Ok(made) if made.is_empty() => self.step(Step::done(entry.first)),
                 Ok(made) => {
                     items.extend(made.into_iter().filter(|item| !chunk.settled.contains(&item.origin.number)));
                 }
@@ -329,7 +329,7 @@ impl Publisher {
     /// Notes what became of a message; the log is told at the next chance.
     pub(super) fn step(&mut self, step: Step) {
         self.steps_given += 1;
-        self.steps.push(step);
+        step.join(&mut self.steps);
     }
 }
 

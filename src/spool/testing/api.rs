@@ -242,6 +242,108 @@ fn a_new_session_sends_nothing_under_the_lease_of_the_old_one() {
     assert!(spool.sendable() > 1);
 }
 
+/// R8: what may have been sent is pinned. A life that ends before it has sent anything adds nothing to it.
+#[test]
+fn one_crash_after_another_pins_no_more() {
+    let (mut spool, _) = open(Sim::default());
+    for n in 0..400 {
+        spool.append(at(n), &route("a"), 1, 0, &noise(n, 1500)).expect("fits");
+    }
+    let mut most = 0;
+    for life in 0..20 {
+        spool.connected();
+        spool.sync(at(500)).expect("syncs");
+        let mut entries = Vec::new();
+        let next = spool.read(0, 3000, &mut entries).expect("reads");
+        spool.pin(next);
+        spool.sync(at(501)).expect("syncs");
+        let sendable = spool.sendable();
+        assert!((2..100).contains(&sendable), "life {life}: {sendable}");
+        most = if life == 0 { sendable } else { most };
+        assert_eq!(sendable, most, "life {life}");
+        (spool, _) = open(spool.storage.after_cut(Survival::None, life));
+    }
+    // It goes on from there all the same.
+    spool.connected();
+    let (mut at_number, mut sent) = (0, 0);
+    while sent < 200 {
+        let mut entries = Vec::new();
+        at_number = spool.read(at_number, 3000, &mut entries).expect("reads");
+        spool.pin(at_number);
+        for entry in entries {
+            if entry.first >= spool.sendable() {
+                spool.sync(at(600)).expect("syncs");
+            }
+            assert!(entry.first < spool.sendable(), "{}", entry.first);
+            spool.sent(entry.first);
+            spool.done(entry.first);
+            sent += 1;
+        }
+    }
+}
+
+/// R8: sending goes on under the durable lease while a younger state is written; that state may be the one that is left.
+#[test]
+fn a_lease_never_falls_below_the_durable_one() {
+    let small = Options { segment_size: Some(32 << 10), ..options() };
+    let open = |sim| Spool::open(sim, small.clone(), *b"ABCD", at(0)).expect("opens").0;
+    let mut spool = open(Sim::default());
+    for n in 0..1600 {
+        // The lease is bounded in bytes: it is a long one where the messages are small, and a short one behind them.
+        let payload = noise(n, if n < 600 { 1 } else { 200 });
+        spool.append(at(n), &route("a"), 1, 0, &payload).expect("fits");
+    }
+    spool.connected();
+    spool.sync(at(1)).expect("syncs");
+    let lease = spool.sendable();
+    assert!((1100..1600).contains(&lease), "{lease}");
+    spool.sent_all(1..611);
+    spool.done_all(1..611);
+    spool.flush_state(at(2)).expect("writes");
+    spool.sent_all(611..lease);
+    let killed = open(spool.storage.after_cut(Survival::All, 1));
+    assert!(killed.delivery().sent_below() >= lease, "{} of {lease}", killed.delivery().sent_below());
+}
+
+/// A flush that is asked for with half of the lease used up lets sending go on; one that brings nothing is not asked for.
+#[test]
+fn a_flush_is_wanted_before_the_lease_is_used_up() {
+    let (mut spool, _) =
+        Spool::open(Sim::default(), Options { max_size: 64 << 20, ..options() }, *b"ABCD", at(0)).expect("opens");
+    for n in 0..20_000 {
+        spool.append(at(n), &route("a"), 1, 0, b"x").expect("fits");
+    }
+    assert!(!spool.wants_sync(), "nobody is there to send to");
+    spool.connected();
+    spool.sync(at(1)).expect("syncs");
+    let first = spool.sendable();
+    let (mut flushes, mut number) = (0, 1);
+    while number < 20_000 {
+        assert!(number < spool.sendable(), "{number} has to wait");
+        spool.sent_all(number..number + 100);
+        spool.done_all(number..number + 100);
+        number += 100;
+        if spool.wants_sync() {
+            spool.sync(at(2)).expect("syncs");
+            assert!(!spool.wants_sync(), "one is enough");
+            flushes += 1;
+        }
+    }
+    assert!(first > 10_000 && flushes <= 2, "{flushes} flushes, {first}");
+    // Nothing is done any more: the window of identifiers stands still (R5), and flushes are of no use.
+    for n in 0..40_000 {
+        spool.append(at(n), &route("a"), 1, 0, b"x").expect("fits");
+    }
+    spool.sync(at(3)).expect("syncs");
+    while number < spool.sendable() {
+        let to = spool.sendable().min(number + 1000);
+        spool.sent_all(number..to);
+        number = to;
+        spool.sync(at(4)).expect("syncs");
+    }
+    assert!(number - spool.delivery().done_below() == WINDOW && !spool.wants_sync(), "{number}");
+}
+
 /// What was read shares the blocks that it stands in: a read of records with a page each is a short one.
 #[test]
 fn a_read_holds_little_more_than_was_asked_for() {

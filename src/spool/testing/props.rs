@@ -109,7 +109,7 @@ proptest! {
             delivery.release(number);
         }
         for number in done {
-            delivery.deliver(number);
+            delivery.deliver(number..number + 1);
         }
         let state = State { delivery, next: 3000, open_gaps: gaps };
         let mut bytes = Vec::new();
