@@ -2,7 +2,7 @@
 //! doing the same job of insert, read and delete, and with the MQTT client that takes its messages from memory. Figures are ratios, so that machines can be compared.
 //!
 //! `make bench-spool`. `BENCH_FOLDER` is where the files go (default: a temporary folder here), `BENCH_BACKLOG_MIB` how
-//! large a backlog is opened and drained (default 1024). As root, the device's own counters on a loop image are read too.
+//! large a backlog is opened and drained (default 1024), `BENCH_PARTS` which parts are run (default all: `lz4,append,durable,wear,backlog,drain`). As root, the device's own counters on a loop image are read too.
 
 #![allow(dead_code, unused_imports, missing_docs, reason = "modules of the agent, of which a part is used")]
 
@@ -18,6 +18,7 @@ mod os {
 mod reading;
 
 mod drain;
+mod keeper;
 #[path = "../../mqtt/src/sink.rs"]
 mod sink;
 mod squeeze;
@@ -35,15 +36,25 @@ use spool::{Now, Options, Route, Spool};
 /// Bytes of a reading.
 pub const PAYLOAD: usize = 200;
 
+type Part = fn(&Path);
+const PARTS: [(&str, Part); 6] = [
+    ("lz4", |_| squeeze::compare()),
+    ("append", append),
+    ("durable", durable),
+    ("wear", wear::compare),
+    ("backlog", backlog),
+    ("drain", drain::compare),
+];
+
 fn main() {
     let base = std::env::var("BENCH_FOLDER").unwrap_or_else(|_| ".".into());
     let folder = tempfile::Builder::new().prefix("bench-spool-").tempdir_in(base).expect("a folder");
-    squeeze::compare();
-    append(folder.path());
-    durable(folder.path());
-    wear::compare(folder.path());
-    backlog(folder.path());
-    drain::compare(folder.path());
+    let wanted = std::env::var("BENCH_PARTS").ok();
+    for (name, part) in PARTS {
+        if wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|part| part == name)) {
+            part(folder.path());
+        }
+    }
 }
 
 pub fn now(started: Instant) -> Now {
@@ -73,7 +84,7 @@ pub fn open(folder: &Path, max_size: u64) -> Spool<Folder> {
     Spool::open(storage, options, *b"BNCH", Now::default()).expect("opens").0
 }
 
-fn rate(count: u64, time: Duration) -> f64 {
+pub fn rate(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
@@ -133,10 +144,33 @@ fn append(folder: &Path) {
     println!("append: {:.0} % of one bare write each with a flush for every MiB", part(flushed));
     println!("append: {:.0} % of one bare write each, never flushed", part(written));
     println!("append: {:.1} % of memcpy and CRC without any file", part(limit));
+    together(&mut spool, &payloads, begun, limit);
+}
+
+/// As many as sources that are read at the same moment: one write takes them all.
+fn together(spool: &mut Spool<Folder>, payloads: &[Vec<u8>], begun: Instant, limit: f64) {
+    const COUNT: u64 = 200_000;
+    const TOGETHER: u64 = 50;
+    let route = route();
+    let (started, before) = (Instant::now(), processor());
+    for at in (0..COUNT).step_by(TOGETHER as usize) {
+        for n in at..at + TOGETHER {
+            let payload = payloads[(n % 256) as usize].clone();
+            let number = spool.push(now(begun), &route, 1, 0, payload).expect("fits");
+            spool.done(number.saturating_sub(TOGETHER));
+        }
+        spool.flush_state(now(begun)).expect("writes");
+    }
+    let (pushed, after) = (rate(COUNT, started.elapsed()), processor());
+    let [own, kernel] = [0, 1].map(|at| (after[at] - before[at]) * 1e6 / COUNT as f64);
+    println!(
+        "append: {TOGETHER} at once: {pushed:.0} a second, {own:.1} us of its own, {kernel:.1} us of the kernel, {:.1} % of memcpy and CRC",
+        100.0 * pushed / limit
+    );
 }
 
 /// Processor time of this process so far, seconds: its own, and in the kernel.
-fn processor() -> [f64; 2] {
+pub fn processor() -> [f64; 2] {
     const TICKS_A_SECOND: f64 = 100.0;
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let behind_name = text.rsplit(')').next().unwrap_or_default();
@@ -211,7 +245,7 @@ fn backlog(folder: &Path) {
 }
 
 /// Resident memory, KiB.
-fn memory() -> u64 {
+pub fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)

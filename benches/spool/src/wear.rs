@@ -8,19 +8,38 @@ use rusqlite::Connection;
 
 use super::{PAYLOAD, noise, now, open, route};
 
-/// Records, each durable before the next; each batch is read and deleted when it is full.
-const COUNT: u64 = 2000;
+/// So many are read and deleted at once, but where each is deleted alone.
 const BATCH: u64 = 50;
 /// Of the default size: what a segment takes for its ends is shared by as many records as in the field.
 const MAX_SIZE: u64 = 512 << 20;
-/// Records until its first files are used again: four segments of a page each.
-const WARM: u64 = 5000;
+
+/// What both do: insert, read, delete.
+#[derive(Clone, Copy)]
+struct Job {
+    records: u64,
+    /// Records that one flush makes durable; a power cut may take the last so many.
+    a_flush: u64,
+    /// Records until the spool's first files are used again: four segments of whole pages.
+    warm: u64,
+}
+
+/// Each reading is durable before the next.
+const EACH: Job = Job { records: 2000, a_flush: 1, warm: 5000 };
+/// `sync = "1s"` with fifty readings a second: a kill takes none, a power cut the last second. What SQLite promises with
+/// `synchronous = NORMAL`, which flushes at its checkpoints alone, is no more.
+const A_SECOND: Job = Job { records: 20_000, a_flush: 50, warm: 75_000 };
 
 /// Sectors written and flushes so far.
 #[derive(Clone, Copy)]
 struct Counters {
     bytes: u64,
     flushes: u64,
+}
+
+impl Counters {
+    fn beside(self, spool: Self, name: &str) {
+        println!("wear: SQLite {name} writes {:.1} x the bytes of the spool", self.bytes as f64 / spool.bytes as f64);
+    }
 }
 
 struct Image {
@@ -58,59 +77,73 @@ fn run(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The spool, then SQLite.
+/// The spool beside SQLite, for each of the two promises.
 pub fn compare(folder: &Path) {
     let Some(image) = Image::mount(folder) else {
         println!("wear: NOT MEASURED: a loop image takes root, mount and mkfs.ext4");
         return;
     };
-    let spool = measured(&image, "spool", |started| {
-        let (mut spool, route) = (open(&image.at.join("spool"), MAX_SIZE), route());
-        // The first filling of its files is paid once; a buffer that runs recycles them.
-        let warm = |spool: &mut crate::spool::Spool<_>, count: u64| {
+    let spool = of_spool(&image, "spool, each durable", EACH);
+    let rounded = spool.bytes as f64 / (EACH.records * 4096) as f64;
+    println!("wear: the spool writes {rounded:.2} x one page a durable record");
+    // The second one deletes each row when it is acknowledged, as a plain outbox does.
+    for (batch, name) in [(BATCH, "FULL"), (1, "FULL one by one")] {
+        of_sqlite(&image, (name, "FULL"), EACH.records, batch).beside(spool, name);
+    }
+    let spool = of_spool(&image, "spool, a flush for 50", A_SECOND);
+    for (batch, name) in [(BATCH, "NORMAL"), (1, "NORMAL one by one")] {
+        of_sqlite(&image, (name, "NORMAL"), A_SECOND.records, batch).beside(spool, name);
+    }
+}
+
+fn of_spool(image: &Image, name: &str, job: Job) -> Counters {
+    measured(image, name, job.records, |started| {
+        let (mut spool, route) = (open(&image.at.join(name), MAX_SIZE), route());
+        let mut work = |count: u64| {
             let mut entries = Vec::new();
             for n in 0..count {
                 spool.append(now(started), &route, 1, 0, &noise(n)).expect("fits");
-                spool.sync(now(started)).expect("flushes");
+                if n % job.a_flush == job.a_flush - 1 {
+                    spool.sync(now(started)).expect("flushes");
+                }
                 if n % BATCH == BATCH - 1 {
                     entries.clear();
                     let from = spool.delivery().done_below();
                     spool.read(from, 1 << 20, &mut entries).expect("reads");
+                    assert_eq!(entries.len() as u64, BATCH, "it reads what it wrote");
                     entries.iter().for_each(|entry| spool.done(entry.first));
                 }
             }
         };
-        warm(&mut spool, WARM);
+        // The first filling of its files is paid once; a buffer that runs recycles them.
+        work(job.warm);
         let before = image.counters();
-        warm(&mut spool, COUNT);
+        work(job.records);
         before
-    });
-    let rounded = spool.bytes as f64 / (COUNT * 4096) as f64;
-    println!("wear: the spool writes {rounded:.2} x one page a durable record");
-    // The last one deletes each row when it is acknowledged, as a plain outbox does.
-    for (mode, batch, name) in [("FULL", BATCH, "FULL"), ("NORMAL", BATCH, "NORMAL"), ("FULL", 1, "FULL one by one")] {
-        let sqlite = measured(&image, &format!("SQLite WAL {name}"), |_| {
-            let file = Connection::open(image.at.join(name)).expect("opens");
-            let _: String = file.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).expect("WAL");
-            file.pragma_update(None, "synchronous", mode).expect("set");
-            file.execute("CREATE TABLE queue (number INTEGER PRIMARY KEY, body BLOB)", []).expect("made");
-            let before = image.counters();
-            for n in 0..COUNT {
-                file.execute("INSERT INTO queue (body) VALUES (?1)", [noise(n)]).expect("inserted");
-                if n % batch == batch - 1 {
-                    let mut rows = file.prepare("SELECT body FROM queue").expect("a query");
-                    let read = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows").count();
-                    assert!(read as u64 >= batch, "it reads what it wrote");
-                    file.execute("DELETE FROM queue", []).expect("deleted");
-                }
-            }
-            before
-        });
-        println!("wear: SQLite {name} writes {:.1} x the bytes of the spool", sqlite.bytes as f64 / spool.bytes as f64);
-    }
+    })
 }
 
-fn measured(image: &Image, name: &str, work: impl FnOnce(Instant) -> Counters) -> Counters {
+fn of_sqlite(image: &Image, (name, mode): (&str, &str), records: u64, batch: u64) -> Counters {
+    measured(image, &format!("SQLite WAL {name}"), records, |_| {
+        let file = Connection::open(image.at.join(name)).expect("opens");
+        let _: String = file.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).expect("WAL");
+        file.pragma_update(None, "synchronous", mode).expect("set");
+        file.execute("CREATE TABLE queue (number INTEGER PRIMARY KEY, body BLOB)", []).expect("made");
+        let before = image.counters();
+        for n in 0..records {
+            file.execute("INSERT INTO queue (body) VALUES (?1)", [noise(n)]).expect("inserted");
+            if n % batch == batch - 1 {
+                let mut rows = file.prepare("SELECT body FROM queue").expect("a query");
+                let read = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("rows").count();
+                assert!(read as u64 >= batch, "it reads what it wrote");
+                file.execute("DELETE FROM queue", []).expect("deleted");
+            }
+        }
+        before
+    })
+}
+
+fn measured(image: &Image, name: &str, records: u64, work: impl FnOnce(Instant) -> Counters) -> Counters {
     let started = Instant::now();
     let before = work(started);
     let _ = run("sync", &["-f", image.at.to_str().unwrap_or_default()]);
@@ -118,8 +151,8 @@ fn measured(image: &Image, name: &str, work: impl FnOnce(Instant) -> Counters) -
     let used = Counters { bytes: after.bytes - before.bytes, flushes: after.flushes - before.flushes };
     println!(
         "wear: {name}: {:.1} device bytes a payload byte, {:.2} flushes a record, {} ms",
-        used.bytes as f64 / (COUNT * PAYLOAD as u64) as f64,
-        used.flushes as f64 / COUNT as f64,
+        used.bytes as f64 / (records * PAYLOAD as u64) as f64,
+        used.flushes as f64 / records as f64,
         started.elapsed().as_millis()
     );
     used
