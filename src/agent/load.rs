@@ -3,17 +3,33 @@
 
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::config::{self, Diagnostic, Input, Loaded};
 use crate::os::places;
 use crate::plugin::{Host, MissingGrant, SourceSpec};
 
-/// Reads the configuration. No plugin is asked yet.
-pub fn load(file: &Path) -> Loaded {
-    load_with_inputs(file).0
+/// A file that was read, and what was in it, as far as it takes to tell whether that has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it is.
+    pub path: PathBuf,
+    digest: [u8; 32],
 }
 
-/// The same, and what was read.
-pub fn load_with_inputs(file: &Path) -> (Loaded, Vec<Input>) {
+impl Seen {
+    fn of(input: &Input) -> Self {
+        Self { path: input.path.clone(), digest: Sha256::digest(input.text.as_bytes()).into() }
+    }
+}
+
+/// Reads the configuration. No plugin is asked yet.
+pub fn load(file: &Path) -> Loaded {
+    load_and_note(file).0
+}
+
+/// The same, and which files it was.
+pub fn load_and_note(file: &Path) -> (Loaded, Vec<Seen>) {
     let files = places::read(file);
     let mut loaded = config::load(&files.inputs, &places::environment(&files.main));
     for unreadable in &files.unreadable {
@@ -29,7 +45,7 @@ pub fn load_with_inputs(file: &Path) -> (Loaded, Vec<Input>) {
     add(&mut loaded, missing);
     let in_memory = data_in_memory(&loaded);
     add(&mut loaded, in_memory.into_iter().collect());
-    (loaded, files.inputs)
+    (loaded, files.inputs.iter().map(Seen::of).collect())
 }
 
 /// Adds what was found beside the configuration's own text.
@@ -108,10 +124,12 @@ async fn source_problems(host: &Host, file: &Path, source: &config::Source, load
         return missing.iter().map(grant).collect();
     }
     match plugin.check(&spec).await {
-        Ok(problems) => problems
-            .into_iter()
-            .map(|problem| loaded.origins.plugin_problem(&source.name, &problem.path, problem.message, problem.hint))
-            .collect(),
+        Ok(problems) if problems.is_empty() => Vec::new(),
+        Ok(problems) => {
+            let places = loaded.origins.of_config(&source.name);
+            let said = problems.into_iter().map(|one| places.plugin_problem(&one.path, one.message, one.hint));
+            said.collect()
+        }
         Err(failure) => vec![at_plugin(format!("its plugin can't check the configuration: {failure}"))],
     }
 }

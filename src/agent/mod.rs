@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use crate::config::{Engine, Input, Loaded, LogLevel, Settings};
+use crate::config::{Engine, Loaded, LogLevel, Settings};
 use crate::control::{Answer, Asked, Question, Reply, Server};
 use crate::os::clock;
 use crate::os::files::FolderError;
@@ -78,7 +78,7 @@ pub struct Start {
     /// The main file of the configuration.
     pub file: PathBuf,
     /// All its files, as they were read.
-    pub inputs: Vec<Input>,
+    pub seen: Vec<load::Seen>,
     /// What they say.
     pub settings: Settings,
     /// Where the agent's operator is answered.
@@ -93,11 +93,11 @@ pub struct Start {
 
 /// Runs the agent until a signal ends it.
 pub async fn run(start: Start) -> Result<(), StartError> {
-    let Start { file, inputs, settings, socket, mut signals, set_log, mut manager } = start;
+    let Start { file, seen, settings, socket, mut signals, set_log, mut manager } = start;
     let host = Host::new(host_options(&settings))?;
     let (log, thread) = open_log(&settings).await?;
     info!("{}, boot {}, data in {}", settings.agent.id, log.boot(), settings.agent.data_dir.display());
-    let mut running = Running::start(file, inputs, settings, host, log.clone(), set_log).await;
+    let mut running = Running::start(file, seen, settings, host, log.clone(), set_log).await;
     let (_server, mut questions) = listen(&socket).unzip();
     let mut watch = Watch::new();
     let mut reloads = Reloads::default();

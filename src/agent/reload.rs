@@ -14,12 +14,12 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::errors;
-use super::load;
+use super::load::{self, Seen};
 use super::log::{Episode, Log, News};
 use super::parts::{Changes, Parts};
 use super::rates::Rates;
 use super::watchdog::Progress;
-use crate::config::{self, Colour, Diagnostic, Input, Loaded, LogLevel, Settings};
+use crate::config::{self, Colour, Diagnostic, Loaded, LogLevel, Settings};
 use crate::control::{Answer, Reply, Tail};
 use crate::os::clock;
 use crate::os::places::{self, Sites};
@@ -32,8 +32,8 @@ use crate::status::{self, LinkState, SourceState, Status};
 pub struct Running {
     file: PathBuf,
     settings: Settings,
-    /// The texts that were read last, right or wrong.
-    inputs: Vec<Input>,
+    /// The files that were read last, right or wrong.
+    seen: Vec<Seen>,
     host: Host,
     log: Log,
     parts: Parts,
@@ -140,7 +140,7 @@ impl Running {
     /// Starts everything that `settings` want.
     pub async fn start(
         file: PathBuf,
-        inputs: Vec<Input>,
+        seen: Vec<Seen>,
         settings: Settings,
         host: Host,
         log: Log,
@@ -149,23 +149,12 @@ impl Running {
         let mut parts = Parts::new(log.clone());
         parts.apply(None, &settings, &host, true).await;
         let config = status::Config { valid: true, errors: Vec::new(), loaded_at: now() };
-        Self {
-            file,
-            settings,
-            inputs,
-            host,
-            log,
-            parts,
-            config,
-            started: clock::now(),
-            set_log,
-            rates: Rates::default(),
-        }
+        Self { file, settings, seen, host, log, parts, config, started: clock::now(), set_log, rates: Rates::default() }
     }
 
     /// Where something may change.
     pub fn sites(&self) -> Sites {
-        let files = self.inputs.iter().map(|input| input.path.as_path());
+        let files = self.seen.iter().map(|file| file.path.as_path());
         let mut sites = places::sites(&self.file, files);
         sites.folders.extend(self.settings.agent.plugin_dirs.iter().cloned());
         sites
@@ -179,12 +168,12 @@ impl Running {
         if !replaced.is_empty() {
             info!("plugins were replaced, and are tried beside the old ones: {}", replaced.join(" "));
         }
-        let (loaded, inputs) = load::load_with_inputs(&self.file);
-        let same = inputs == self.inputs;
+        let (loaded, seen) = load::load_and_note(&self.file);
+        let same = seen == self.seen;
         if !asked && same && self.config.valid {
             return None;
         }
-        self.inputs = inputs;
+        self.seen = seen;
         let (old, host) = (self.settings.clone(), self.host.clone());
         Some(Box::pin(async move { Candidate { asked, same, outcome: check(&old, host, loaded).await } }))
     }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::live::{self, Rung};
 use super::{CONFIG, Color, fail, page, progress, result, say};
-use crate::agent;
-use crate::config::{self, Colour, Diagnostic, Input, Loaded};
+use crate::agent::{self, load::Seen};
+use crate::config::{self, Colour, Diagnostic, Loaded};
 use crate::plugin::Host;
 
 #[derive(clap::Args)]
@@ -39,12 +39,12 @@ pub(super) struct Options {
 
 /// Does the command.
 pub(super) fn check(file: &Path, options: &Options, color: Color) -> ExitCode {
-    let (mut loaded, inputs) = agent::load::load_with_inputs(file);
+    let (mut loaded, seen) = agent::load::load_and_note(file);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    let rungs = runtime.block_on(look(file, &mut loaded, &inputs, options));
+    let rungs = runtime.block_on(look(file, &mut loaded, &seen, options));
     // A name server that does not answer is not waited for.
     runtime.shutdown_background();
     report(&loaded, &rungs, options, color);
@@ -56,7 +56,7 @@ pub(super) fn check(file: &Path, options: &Options, color: Color) -> ExitCode {
 }
 
 /// Asks the plugins, and climbs the ladder where that is wanted and the configuration is right.
-async fn look(file: &Path, loaded: &mut Loaded, inputs: &[Input], options: &Options) -> Vec<Rung> {
+async fn look(file: &Path, loaded: &mut Loaded, seen: &[Seen], options: &Options) -> Vec<Rung> {
     let host = match live::host(loaded) {
         Ok(host) => host,
         Err(error) => {
@@ -67,14 +67,14 @@ async fn look(file: &Path, loaded: &mut Loaded, inputs: &[Input], options: &Opti
     };
     let problems = progress::during("asking the plugins", live::plugin_problems(&host, loaded)).await;
     agent::load::add(loaded, problems);
-    climb(file, loaded, inputs, options, &host).await
+    climb(file, loaded, seen, options, &host).await
 }
 
-async fn climb(file: &Path, loaded: &Loaded, inputs: &[Input], options: &Options, host: &Host) -> Vec<Rung> {
+async fn climb(file: &Path, loaded: &Loaded, seen: &[Seen], options: &Options, host: &Host) -> Vec<Rung> {
     match loaded.settings.as_ref().filter(|_| options.live) {
         Some(settings) => {
             let beside = live::Beside::look(file).await;
-            live::climb(loaded, settings, inputs.len(), host, &beside).await
+            live::climb(loaded, settings, seen.len(), host, &beside).await
         }
         None => Vec::new(),
     }

@@ -10,8 +10,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, registry, reload};
 
 use super::{CONFIG, Color, check, say};
+use crate::agent::load::Seen;
 use crate::agent::{self, Start};
-use crate::config::{Input, LogLevel, Settings};
+use crate::config::{LogLevel, Settings};
 use crate::os::lines::Lines;
 use crate::os::places;
 use crate::os::signals::Signals;
@@ -57,7 +58,7 @@ async fn start(file: &Path, color: Color) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Some((settings, inputs)) = configuration(file, color) else { return ExitCode::from(CONFIG) };
+    let Some((settings, seen)) = configuration(file, color) else { return ExitCode::from(CONFIG) };
     let (lines, end) = match Lines::to(std::io::stderr()) {
         Ok(lines) => lines,
         Err(error) => {
@@ -69,7 +70,7 @@ async fn start(file: &Path, color: Color) -> ExitCode {
     let socket = places::control_socket(file);
     let status = match agent::run(Start {
         file: file.to_owned(),
-        inputs,
+        seen,
         settings,
         socket,
         signals,
@@ -89,12 +90,12 @@ async fn start(file: &Path, color: Color) -> ExitCode {
     status
 }
 
-/// What the files say, and the files; nothing else that was made of them outlives this. `None`: they are wrong, and it
+/// What the files say, and which they are; nothing else that was made of them outlives this. `None`: they are wrong, and it
 /// was said why.
-fn configuration(file: &Path, color: Color) -> Option<(Settings, Vec<Input>)> {
-    let (loaded, inputs) = agent::load::load_with_inputs(file);
+fn configuration(file: &Path, color: Color) -> Option<(Settings, Vec<Seen>)> {
+    let (loaded, seen) = agent::load::load_and_note(file);
     check::say_all(&loaded.diagnostics, color);
-    Some((loaded.settings?, inputs))
+    Some((loaded.settings?, seen))
 }
 
 /// To stderr; with fields where that is the journal. Gives what changes the level later.

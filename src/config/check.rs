@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use registers::AddressRange;
@@ -12,9 +11,10 @@ use registers::AddressRange;
 use super::address::GpioLine;
 use super::context::{Context, KeyPath, Spot};
 use super::forms::{self, Fault};
+use super::packed::Packed;
 use super::schema::{Default, Key, Kind};
 use super::suggest::nearest;
-use super::tree::{self, Body, Node};
+use super::tree::{self, Body, List, Node};
 use super::url::{BrokerUrl, BusUrl, ProxyUrl};
 use super::{sections, values};
 
@@ -36,7 +36,7 @@ pub(super) enum Checked {
     List(Vec<Checked>),
     Table(Fields),
     /// A free table, as JSON.
-    Json(Arc<str>),
+    Json(Packed),
 }
 
 /// A table of sound values.
@@ -89,7 +89,7 @@ take! {
     BusUrl: Checked::Bus(value) => Some(value.clone());
     AddressRange: Checked::Range(value) => Some(*value);
     GpioLine: Checked::Line(value) => Some(value.clone());
-    Arc<str>: Checked::Json(text) => Some(Arc::clone(text));
+    Packed: Checked::Json(text) => Some(text.clone());
 }
 
 impl<T: Take> Take for Vec<T> {
@@ -141,7 +141,7 @@ impl Context<'_> {
             Default::Text(text) => Body::Text(text.to_owned()),
             Default::Bool(value) => Body::Bool(value),
             Default::Integer(value) => Body::Integer(value),
-            Default::EmptyList => Body::List(Vec::new()),
+            Default::EmptyList => Body::List(List::Kept(Vec::new())),
         };
         let node = Node { key: None, span: Context::NOWHERE, replaced: Vec::new(), body };
         self.value(at, &node, &key.kind)
@@ -196,7 +196,8 @@ impl Context<'_> {
                 }
                 return Some(Checked::Table(fields));
             }
-            (Kind::List { of, min }, Body::List(items)) => {
+            (Kind::List { of, min }, Body::List(_)) => {
+                let items = node.items(&self.written.files);
                 if items.len() < *min {
                     return self.refuse(at, Fault::new("this list can't be empty"));
                 }
@@ -207,7 +208,8 @@ impl Context<'_> {
                 Checked::List(checked.into_iter().collect::<Option<Vec<_>>>()?)
             }
             (Kind::Free, Body::Table(_)) => {
-                return self.json(at, node).map(|value| Checked::Json(value.to_string().into()));
+                let mut text = String::new();
+                return self.json(at, node, &mut text).then(|| Checked::Json(text.as_str().into()));
             }
             (Kind::Bool, Body::Bool(value)) => Checked::Bool(*value),
             (Kind::Integer { min, max }, Body::Integer(value)) if (min..=max).contains(&value) => {
@@ -299,41 +301,80 @@ impl Context<'_> {
         None
     }
 
-    /// A free table as JSON.
-    fn json(&mut self, at: &KeyPath, node: &Node) -> Option<serde_json::Value> {
-        use serde_json::Value;
-        let value = match &node.body {
-            Body::Table(table) => {
-                let mut object = serde_json::Map::new();
-                for (name, node) in table.iter() {
-                    if let Some(value) = self.json(&at.key(name), node) {
-                        object.insert(name.clone(), value);
+    /// A free table as JSON, at the end of `out`; the values in it are listed one by one. `false`: nothing is sound.
+    fn json(&mut self, at: &KeyPath, node: &Node, out: &mut String) -> bool {
+        if let Body::Table(table) = &node.body {
+            return self.object(table, out, |cx, name, node, out| cx.json(&at.key(name), node, out));
+        }
+        let is_sound = self.plain_json(node, out);
+        if is_sound {
+            self.listing.value(at, node, None);
+        }
+        is_sound
+    }
+
+    /// The same of a part of one value.
+    fn plain_json(&mut self, node: &Node, out: &mut String) -> bool {
+        match &node.body {
+            Body::Table(table) => return self.object(table, out, |cx, _, node, out| cx.plain_json(node, out)),
+            Body::List(_) => {
+                out.push('[');
+                let begin = out.len();
+                for item in node.items(&self.written.files).iter() {
+                    let end = out.len();
+                    if end > begin {
+                        out.push(',');
+                    }
+                    if !self.plain_json(item, out) {
+                        out.truncate(end);
                     }
                 }
-                return Some(Value::Object(object));
+                out.push(']');
             }
-            Body::List(items) => {
-                let quiet = self.listing.pause();
-                let values: Vec<_> =
-                    items.iter().enumerate().filter_map(|(i, item)| self.json(&at.key(&i.to_string()), item)).collect();
-                self.listing.resume(quiet);
-                Value::Array(values)
-            }
-            Body::Text(text) | Body::Date(text) => Value::String(text.clone()),
-            Body::Integer(number) => Value::from(*number),
-            Body::Bool(value) => Value::Bool(*value),
+            Body::Text(text) | Body::Date(text) => push_text(text, out),
+            Body::Integer(number) => out.push_str(&number.to_string()),
+            Body::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Body::Float(number) => match serde_json::Number::from_f64(*number) {
-                Some(number) => Value::Number(number),
+                Some(number) => out.push_str(&number.to_string()),
                 None => {
                     let fault = Fault::new("a plugin can't be given inf or nan").hint("a finite number");
-                    self.fault("bad-value", at, Spot::Value, fault);
-                    return None;
+                    self.fault_at("bad-value", Some(node.span), fault);
+                    return false;
                 }
             },
-        };
-        self.listing.value(at, node, None);
-        Some(value)
+        }
+        true
     }
+
+    /// A table, without what is not sound in it.
+    fn object(
+        &mut self,
+        table: &tree::Table,
+        out: &mut String,
+        mut value: impl FnMut(&mut Self, &str, &Node, &mut String) -> bool,
+    ) -> bool {
+        out.push('{');
+        let begin = out.len();
+        for (name, node) in table.iter() {
+            let end = out.len();
+            if end > begin {
+                out.push(',');
+            }
+            push_text(name, out);
+            out.push(':');
+            if !value(self, name, node, out) {
+                out.truncate(end);
+            }
+        }
+        out.push('}');
+        true
+    }
+}
+
+/// A JSON string.
+fn push_text(text: &str, out: &mut String) {
+    // A text always becomes one.
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
 /// Whether a kind is written in this type.

@@ -8,7 +8,7 @@ use super::diagnostic::{Diagnostic, Place, Severity};
 use super::files::{Files, Span};
 use super::forms::Fault;
 use super::listing::Listing;
-use super::tree::Node;
+use super::tree::{Body, Node};
 
 /// Where in the tree: names of keys, numbers of list items.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,24 +61,38 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// What stands at a path of tables.
     pub fn node(&self, path: &KeyPath) -> Option<&Node> {
-        path.0.iter().try_fold(&self.tree, |node, step| node.child(step))
+        path.0.iter().try_fold(&self.tree, |node, step| match &node.body {
+            Body::Table(table) => table.get(step),
+            _ => None,
+        })
+    }
+
+    /// Whether a file says something at this path.
+    pub fn has(&self, path: &KeyPath) -> bool {
+        self.has_below(&self.tree, &path.0)
+    }
+
+    fn has_below(&self, node: &Node, steps: &[String]) -> bool {
+        let Some((step, rest)) = steps.split_first() else { return true };
+        node.child(step, &self.files).is_some_and(|child| self.has_below(&child, rest))
     }
 
     /// The span of what is at a path, or of the nearest thing above it that is in a file.
     pub fn span(&self, path: &KeyPath, spot: Spot) -> Option<Span> {
-        let mut found = None;
-        let mut node = &self.tree;
-        let mut steps = path.0.iter().peekable();
-        while let Some(step) = steps.next() {
-            let Some(child) = node.child(step) else { break };
-            found = Some(match (steps.peek(), spot) {
-                (None, Spot::Key) => child.key.unwrap_or(child.span),
-                _ => child.span,
-            });
-            node = child;
-        }
-        found
+        self.span_below(&self.tree, &path.0, spot)
+    }
+
+    /// The same from a node on.
+    pub fn span_below(&self, node: &Node, steps: &[String], spot: Spot) -> Option<Span> {
+        let (step, rest) = steps.split_first()?;
+        let child = node.child(step, &self.files)?;
+        let here = match (rest, spot) {
+            ([], Spot::Key) => child.key.unwrap_or(child.span),
+            _ => child.span,
+        };
+        self.span_below(&child, rest, spot).or(Some(here))
     }
 
     pub fn place(&self, path: &KeyPath, spot: Spot) -> Option<Place> {
@@ -106,7 +120,7 @@ impl<'a> Context<'a> {
 
     /// Whether a file says something at this path.
     pub fn is_written(&self, path: &KeyPath) -> bool {
-        self.written.node(path).is_some()
+        self.written.has(path)
     }
 
     /// Folder of the file that a span is in.
@@ -147,6 +161,11 @@ impl<'a> Context<'a> {
         if let (Some(found), Some(part)) = (span, &fault.part) {
             span = self.written.files.0.get(found.file).map(|file| file.part(found, part));
         }
+        self.fault_at(code, span, fault);
+    }
+
+    /// An error at a place that is known.
+    pub fn fault_at(&mut self, code: &'static str, span: Option<Span>, fault: Fault) {
         let place = span.and_then(|span| self.written.files.place(span));
         let Fault { message, hint, .. } = fault;
         self.found.push(Diagnostic { severity: Severity::Error, code, place, message, hint, related: None });

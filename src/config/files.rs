@@ -4,6 +4,7 @@
 //! columns stay true.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Input;
 use super::diagnostic::Place;
@@ -24,14 +25,18 @@ pub(super) struct Span {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct File {
     pub path: PathBuf,
-    pub text: String,
+    pub text: Arc<str>,
     starts: Vec<usize>,
 }
 
 impl File {
     pub fn new(input: &Input) -> File {
         let breaks = input.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
-        File { path: input.path.clone(), text: input.text.clone(), starts: std::iter::once(0).chain(breaks).collect() }
+        File {
+            path: input.path.clone(),
+            text: Arc::clone(&input.text),
+            starts: std::iter::once(0).chain(breaks).collect(),
+        }
     }
 
     /// Where relative paths count from.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::check::Checked;
 use super::context::{Context, KeyPath};
 use super::files::{Files, Span, is_secret_key};
-use super::tree::{Body, Node};
+use super::tree::{Body, List, Node};
 
 /// Shown in the place of a secret.
 pub(super) const HIDDEN: &str = "(hidden)";
@@ -36,6 +36,8 @@ struct Entry {
     key: String,
     value: Option<String>,
     span: Option<Span>,
+    /// The value is a long list, and stands in the file only.
+    folded: bool,
     derived: Option<String>,
     replaced: Vec<Span>,
 }
@@ -60,6 +62,9 @@ impl Listing {
 
     /// A value as it was written, or a constant default.
     pub fn value(&mut self, at: &KeyPath, node: &Node, checked: Option<&Checked>) {
+        if self.paused {
+            return;
+        }
         let secret = at.0.last().is_some_and(|key| is_secret_key(key));
         let value = match checked.and_then(path) {
             _ if secret => HIDDEN.to_owned(),
@@ -67,7 +72,8 @@ impl Listing {
             None => inline(&node.body),
         };
         let span = (node.span != Context::NOWHERE).then_some(node.span);
-        self.put(at, Entry { value: Some(value), span, replaced: node.replaced.clone(), ..Entry::default() });
+        let folded = !secret && matches!(node.body, Body::List(List::Folded));
+        self.put(at, Entry { value: Some(value), span, folded, replaced: node.replaced.clone(), ..Entry::default() });
     }
 
     /// A place for a default that is derived later.
@@ -106,11 +112,19 @@ impl Listing {
 
     pub fn shown(&self, files: &Files) -> Vec<Shown> {
         let line = |span: &Span| files.place(*span).map(|place| (place.path, place.line));
-        let valued = self.entries.iter().filter_map(|entry| entry.value.as_ref().map(|value| (entry, value)));
+        let list = |span: &Span| {
+            let folded = Node { key: None, span: *span, replaced: Vec::new(), body: Body::List(List::Folded) };
+            inline(&folded.unfolded(files).body)
+        };
+        let text = |entry: &Entry| match entry.span.as_ref().filter(|_| entry.folded && entry.value.is_some()) {
+            Some(span) => Some(list(span)),
+            None => entry.value.clone(),
+        };
+        let valued = self.entries.iter().filter_map(|entry| Some((entry, text(entry)?)));
         valued
             .map(|(entry, value)| Shown {
                 key: entry.key.clone(),
-                value: value.clone(),
+                value,
                 origin: entry.span.as_ref().and_then(line),
                 derived: entry.derived.clone(),
                 replaced: entry.replaced.iter().filter_map(line).collect(),
@@ -156,7 +170,9 @@ fn inline(body: &Body) -> String {
         Body::Float(number) => format!("{number:?}"),
         Body::Bool(value) => value.to_string(),
         Body::Date(date) => date.clone(),
-        Body::List(items) => {
+        // Who shows it has it read again.
+        Body::List(List::Folded) => String::new(),
+        Body::List(List::Kept(items)) => {
             format!("[{}]", items.iter().map(|item| inline(&item.body)).collect::<Vec<_>>().join(", "))
         }
         Body::Table(table) => {

@@ -15,6 +15,7 @@ mod grant;
 mod json_schema;
 mod listing;
 mod origins;
+mod packed;
 mod render;
 mod resolve;
 mod schema;
@@ -34,7 +35,8 @@ pub use address::GpioLine;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use json_schema::json_schema;
 pub use listing::{Shown, listing_json, render_listing};
-pub use origins::Origins;
+pub use origins::{ConfigOrigins, Origins};
+pub use packed::Packed;
 pub use registers::{AddressRange, Table};
 pub use render::{Colour, render, render_all, summary, to_json};
 pub use settings::{
@@ -47,6 +49,7 @@ pub use url::{BrokerUrl, BusUrl, Parity, ProxyScheme, ProxyUrl, Scheme};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use context::{Context, Written};
 use files::{File, Files};
@@ -60,8 +63,8 @@ const DIAGNOSTICS_MAX: usize = 500;
 pub struct Input {
     /// Shown in diagnostics; relative paths in the file count from its folder.
     pub path: PathBuf,
-    /// What is in it.
-    pub text: String,
+    /// What is in it; whoever keeps it keeps the same one.
+    pub text: Arc<str>,
 }
 
 /// The path only: there may be secrets in the text.
@@ -114,7 +117,10 @@ pub fn load(inputs: &[Input], env: &Environment) -> Loaded {
     let mut broken = Vec::new();
     let mut merged: Option<Node> = None;
     for (index, file) in files.0.iter().enumerate() {
-        let parsed = tree::parse(index, file);
+        let mut parsed = tree::parse(index, file);
+        if parsed.errors.is_empty() {
+            tree::fold(&mut parsed.node, file);
+        }
         diagnostics.extend(parsed.errors);
         broken.push((parsed.broken_lines, parsed.broken_from));
         match &mut merged {
@@ -132,7 +138,8 @@ pub fn load_tried(inputs: &[Input], env: &Environment) -> (Loaded, bool) {
     let Some(input) = inputs.first() else { return (load(inputs, env), true) };
     let file = File::new(input);
     let parsed = tree::parse(0, &file);
-    let sources = parsed.node.child("source");
+    let files = Files(vec![file]);
+    let sources = parsed.node.child("source", &files);
     if sources.is_some_and(|sources| matches!(sources.body, Body::Table(_))) {
         return (load(inputs, env), true);
     }
@@ -144,7 +151,7 @@ pub fn load_tried(inputs: &[Input], env: &Environment) -> (Loaded, bool) {
     let source = table(vec![("plugin", text(TRIED)), ("every", text("1s")), ("config", parsed.node)]);
     let root = table(vec![("source", table(vec![(TRIED, source)]))]);
     let broken = [(parsed.broken_lines, parsed.broken_from)];
-    (finish(Files(vec![file]), root, parsed.errors, &broken, env), false)
+    (finish(files, root, parsed.errors, &broken, env), false)
 }
 
 /// The source of which only the `config` table was given.
@@ -195,7 +202,7 @@ pub fn bus_of_url(url: &str) -> Result<Bus, String> {
     };
     // A URL has no blanks and no control characters; what TOML could take for something else is escaped as in JSON.
     let text = format!("[bus.probe]\nurl = {}\n", serde_json::Value::from(url));
-    let loaded = load(&[Input { path: PathBuf::from("URL"), text }], &env);
+    let loaded = load(&[Input { path: PathBuf::from("URL"), text: text.into() }], &env);
     let bus = loaded.settings.and_then(|mut settings| settings.buses.remove("probe"));
     bus.ok_or_else(|| loaded.diagnostics.first().map_or_else(String::new, |diagnostic| diagnostic.message.clone()))
 }

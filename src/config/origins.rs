@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::context::{KeyPath, Spot, Written};
 use super::diagnostic::{Diagnostic, Place, Severity};
+use super::files::Span;
 use super::listing::{Listing, Shown};
+use super::tree::Node;
 
 /// Knows where every value comes from. It holds the texts, with what may be secret in them.
 #[derive(Clone, PartialEq)]
@@ -38,18 +40,35 @@ impl Origins {
         Diagnostic { severity: Severity::Warning, ..self.error(code, path, message, hint) }
     }
 
-    /// What a plugin finds wrong with its configuration, at its place: `pointer` is a JSON pointer into the `config` of
-    /// `source`. A pointer that leads nowhere shows the last thing on its way.
-    pub fn plugin_problem(&self, source: &str, pointer: &str, message: String, hint: Option<String>) -> Diagnostic {
-        let mut path = KeyPath::of(&["source", source, "config"]);
-        let steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
-        path.0.extend(steps);
-        let place = self.written.place(&path, Spot::Value);
-        Diagnostic { severity: Severity::Error, code: "plugin", place, message, hint, related: None }
+    /// Where parts of a source's `config` stand.
+    pub fn of_config(&self, source: &str) -> ConfigOrigins<'_> {
+        let path = KeyPath::of(&["source", source, "config"]);
+        // Of what was folded every part can be asked for: it is read again once.
+        let config = self.written.node(&path).map(|config| config.unfolded(&self.written.files));
+        ConfigOrigins { written: &self.written, config, span: self.written.span(&path, Spot::Value) }
     }
 
     /// Every value that is in force, in the order of the manual.
     pub fn listing(&self) -> Vec<Shown> {
         self.listing.shown(&self.written.files)
+    }
+}
+
+/// See [`Origins::of_config`].
+pub struct ConfigOrigins<'a> {
+    written: &'a Written,
+    config: Option<Node>,
+    span: Option<Span>,
+}
+
+impl ConfigOrigins<'_> {
+    /// What the plugin finds wrong, at its place: `pointer` is a JSON pointer into the table. A pointer that leads nowhere
+    /// shows the last thing on its way.
+    pub fn plugin_problem(&self, pointer: &str, message: String, hint: Option<String>) -> Diagnostic {
+        let steps = pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+        let steps: Vec<String> = steps.collect();
+        let below = self.config.as_ref().and_then(|config| self.written.span_below(config, &steps, Spot::Value));
+        let place = below.or(self.span).and_then(|span| self.written.files.place(span));
+        Diagnostic { severity: Severity::Error, code: "plugin", place, message, hint, related: None }
     }
 }

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use registers::AddressRange;
@@ -17,6 +16,7 @@ use super::address::GpioLine;
 use super::check::{Checked, Take};
 use super::files::is_secret_key;
 use super::listing::HIDDEN;
+use super::packed::Packed;
 use super::template::Template;
 use super::url::{BrokerUrl, BusUrl, ProxyUrl};
 
@@ -226,8 +226,8 @@ pub struct Source {
     /// Largest message, bytes: `mqtt.max_message`, or its default while there is no `[mqtt]`.
     pub max_message: u64,
     /// `[source.NAME.config]`, an object, as JSON; checked by the plugin. As text, and shared: a list of thousands of
-    /// points takes a tenth of what its values would, and everybody who keeps these settings has the same one.
-    pub config: Arc<str>,
+    /// points takes a fraction of what its values would, and everybody who keeps these settings has the same one.
+    pub config: Packed,
 }
 
 /// All of it, but for what looks like a secret in `config`.
@@ -245,7 +245,10 @@ impl fmt::Debug for Source {
             .field("retain", retain)
             .field("format", format)
             .field("max_message", max_message)
-            .field("config", &serde_json::from_str(config).map_or(Value::Null, |config| without_secrets(&config)))
+            .field(
+                "config",
+                &serde_json::from_str(&config.text()).map_or(Value::Null, |config| without_secrets(&config)),
+            )
             .finish()
     }
 }

@@ -10,6 +10,7 @@
 )]
 
 mod coverage;
+mod folding;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +31,7 @@ fn environment(host_name: &str) -> Environment {
 }
 
 fn load_text(text: &str) -> Loaded {
-    let input = Input { path: "/etc/outstation/agent.toml".into(), text: text.to_owned() };
+    let input = Input { path: "/etc/outstation/agent.toml".into(), text: text.into() };
     load(&[input], &environment("gateway-7"))
 }
 
@@ -46,11 +47,12 @@ fn toml_files(folder: &Path) -> Vec<PathBuf> {
 /// A file with the drop-ins beside it.
 fn case(path: &Path) -> (String, Vec<Input>) {
     let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let mut inputs = vec![Input { path: path.file_name().unwrap().into(), text: fs::read_to_string(path).unwrap() }];
+    let mut inputs =
+        vec![Input { path: path.file_name().unwrap().into(), text: fs::read_to_string(path).unwrap().into() }];
     let folder = path.with_extension("d");
     for drop_in in toml_files(&folder) {
         let shown = Path::new(folder.file_name().unwrap()).join(drop_in.file_name().unwrap());
-        inputs.push(Input { path: shown, text: fs::read_to_string(&drop_in).unwrap() });
+        inputs.push(Input { path: shown, text: fs::read_to_string(&drop_in).unwrap().into() });
     }
     (name, inputs)
 }
@@ -118,7 +120,7 @@ fn invalid_files_say_what_would_be_right() {
 fn the_shipped_file_is_sound() {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("agent.toml")).unwrap();
     assert_eq!(load_text(&text).diagnostics, []);
-    let loaded = load(&[Input { path: "agent.toml".into(), text: text.clone() }], &environment("debian"));
+    let loaded = load(&[Input { path: "agent.toml".into(), text: text.as_str().into() }], &environment("debian"));
     let codes: Vec<_> = loaded.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
     assert_eq!(codes, ["common-host-name"]);
     // What is commented out is right as well.
@@ -286,7 +288,7 @@ fn problems_of_plugins_are_shown_at_their_place() {
     let text = "[source.a]\nplugin = \"x\"\nevery = \"1s\"\n[source.a.config]\npoints = [\n  { name = \"f\", \"a/b\" = 7 },\n]\n";
     let origins = load_text(text).origins;
     let place = |pointer: &str| {
-        let problem = origins.plugin_problem("a", pointer, "wrong".into(), None);
+        let problem = origins.of_config("a").plugin_problem(pointer, "wrong".into(), None);
         problem.place.map(|place| (place.line, place.column, place.length))
     };
     assert_eq!(place("/points/0/name"), Some((6, 12, 3)));
@@ -417,9 +419,9 @@ proptest! {
     fn no_text_panics(text in ".*", scraps in scraps()) {
         for text in [text, scraps] {
             let inputs = [
-                Input { path: "a.toml".into(), text: text.clone() },
+                Input { path: "a.toml".into(), text: text.as_str().into() },
                 Input { path: "b.toml".into(), text: "[mqtt]\nurls = []\n[source]\na = 1".into() },
-                Input { path: "c.toml".into(), text },
+                Input { path: "c.toml".into(), text: text.into() },
             ];
             let loaded = load(&inputs, &environment("h"));
             prop_assert_eq!(loaded.settings.is_none(), loaded.diagnostics.iter().any(Diagnostic::is_error));
@@ -460,7 +462,7 @@ fn the_order_of_keys_and_of_files_makes_no_other_source() {
         "[source.a.config]\nunit = 1",
         "[source.a.config]\nbus = \"b\"",
     ]);
-    assert_eq!(&*one.sources["a"].config, r#"{"bus":"b","list":[{"y":true,"z":1.5}],"unit":1}"#);
+    assert_eq!(one.sources["a"].config.text(), r#"{"bus":"b","list":[{"y":true,"z":1.5}],"unit":1}"#);
     assert!(one == other);
     assert!(!format!("{:?}", settings(&[source, "[source.a.config]\npassword = \"s3cret\""])).contains("s3cret"));
 }

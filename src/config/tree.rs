@@ -1,6 +1,11 @@
 //! What was written: one tree a file, every key and value with its span; and the merge of several.
 //!
 //! Invariants: nesting is bounded (the parser's limit); numbers fit 64 bit; a node that replaced others remembers them.
+//!
+//! A node with its places takes ten times its text, and a configuration may list a hundred thousand points: so the long
+//! lists in the `config` tables of sources are folded ([`fold`]) and read again by whoever looks at them, one at a time.
+
+use std::borrow::Cow;
 
 use toml::de::{DeTable, DeValue};
 
@@ -12,6 +17,9 @@ const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Syntax errors shown of one file.
 const SYNTAX_ERRORS_MAX: usize = 20;
+
+/// Bytes of text from which on a list is folded.
+const FOLDED_FROM: usize = 16 << 10;
 
 /// A value with its places.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +40,16 @@ pub(super) enum Body {
     Float(f64),
     Bool(bool),
     Date(String),
-    List(Vec<Node>),
+    List(List),
     Table(Table),
+}
+
+/// The elements of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum List {
+    Kept(Vec<Node>),
+    /// They stand in the file, at the node's span, and nowhere else.
+    Folded,
 }
 
 /// Entries by their names, in their order. A list, because a configuration with ten thousand points has as many
@@ -117,12 +133,41 @@ impl Body {
 
 impl Node {
     /// One step down.
-    pub fn child(&self, step: &str) -> Option<&Node> {
+    pub fn child(&self, step: &str, files: &Files) -> Option<Cow<'_, Node>> {
         match &self.body {
-            Body::Table(table) => table.get(step),
-            Body::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+            Body::Table(table) => table.get(step).map(Cow::Borrowed),
+            Body::List(_) => {
+                let index = step.parse::<usize>().ok()?;
+                match self.items(files) {
+                    Cow::Borrowed(items) => items.get(index).map(Cow::Borrowed),
+                    Cow::Owned(items) => items.into_iter().nth(index).map(Cow::Owned),
+                }
+            }
             _ => None,
         }
+    }
+
+    /// The elements of a list; of anything else none.
+    pub fn items(&self, files: &Files) -> Cow<'_, [Node]> {
+        match &self.body {
+            Body::List(List::Kept(items)) => Cow::Borrowed(items),
+            Body::List(List::Folded) => Cow::Owned(read_again(self.span, files)),
+            _ => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// The same with every list in it kept.
+    pub fn unfolded(&self, files: &Files) -> Node {
+        let body = match &self.body {
+            Body::List(_) => {
+                Body::List(List::Kept(self.items(files).iter().map(|item| item.unfolded(files)).collect()))
+            }
+            Body::Table(table) => {
+                Body::Table(table.iter().map(|(name, node)| (name.clone(), node.unfolded(files))).collect())
+            }
+            other => other.clone(),
+        };
+        Node { body, key: self.key, span: self.span, replaced: self.replaced.clone() }
     }
 
     pub fn empty(file: usize) -> Node {
@@ -150,7 +195,7 @@ pub(super) fn parse(index: usize, file: &File) -> Parsed {
         return parsed;
     }
     let (table, errors) = DeTable::parse_recoverable(&file.text);
-    let mut reader = Reader { index, file, errors: Vec::new(), unclosed: None };
+    let mut reader = Reader { index, file, base: 0, errors: Vec::new(), unclosed: None };
     parsed.node.body = Body::Table(reader.table(table.get_ref()));
     let Reader { errors: bad_numbers, unclosed, .. } = reader;
     let mut found = Vec::new();
@@ -192,6 +237,48 @@ pub(super) fn parse(index: usize, file: &File) -> Parsed {
     parsed
 }
 
+/// Folds the long lists in the `config` tables of sources. Only of a file without errors.
+pub(super) fn fold(root: &mut Node, file: &File) {
+    let Body::Table(root) = &mut root.body else { return };
+    let Some(Node { body: Body::Table(sources), .. }) = root.get_mut("source") else { return };
+    for (_, source) in &mut sources.0 {
+        if let Body::Table(source) = &mut source.body
+            && let Some(config) = source.get_mut("config")
+        {
+            fold_below(config, file);
+        }
+    }
+}
+
+fn fold_below(node: &mut Node, file: &File) {
+    let span = node.span;
+    match &mut node.body {
+        Body::Table(table) => table.0.iter_mut().for_each(|(_, node)| fold_below(node, file)),
+        Body::List(List::Kept(items)) => {
+            // What was written as tables with headers of their own does not stand in one place.
+            let is_in = |item: &Node| span.start < item.span.start && item.span.end < span.end;
+            let written = file.text.get(span.start..span.end).unwrap_or_default();
+            let is_whole = written.starts_with('[') && written.ends_with(']') && items.iter().all(is_in);
+            if is_whole && written.len() >= FOLDED_FROM {
+                node.body = Body::List(List::Folded);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The elements of a list that was folded.
+fn read_again(span: Span, files: &Files) -> Vec<Node> {
+    let Some(file) = files.0.get(span.file) else { return Vec::new() };
+    // It has been read before: there is nothing new to say of it.
+    let Ok(value) = DeValue::parse(file.text.get(span.start..span.end).unwrap_or_default()) else { return Vec::new() };
+    let mut reader = Reader { index: span.file, file, base: span.start, errors: Vec::new(), unclosed: None };
+    match reader.value(value.span(), value.get_ref()).body {
+        Body::List(List::Kept(items)) => items,
+        _ => Vec::new(),
+    }
+}
+
 fn syntax(file: &File, start: usize, end: usize, message: String, hint: Option<String>) -> Diagnostic {
     Diagnostic {
         severity: Severity::Error,
@@ -226,6 +313,8 @@ fn syntax_hint(message: &str, found: &str) -> Option<String> {
 struct Reader<'a> {
     index: usize,
     file: &'a File,
+    /// Where in the file it begins.
+    base: usize,
     errors: Vec<(usize, Diagnostic)>,
     /// Start of the first list or table without its closing bracket.
     unclosed: Option<usize>,
@@ -233,7 +322,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn span(&self, range: std::ops::Range<usize>) -> Span {
-        Span { file: self.index, start: range.start, end: range.end }
+        Span { file: self.index, start: self.base + range.start, end: self.base + range.end }
     }
 
     fn table(&mut self, table: &DeTable<'_>) -> Table {
@@ -246,7 +335,7 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, range: std::ops::Range<usize>, value: &DeValue<'_>) -> Node {
-        let written = self.file.text.get(range.clone()).unwrap_or_default();
+        let written = self.file.text.get(self.base + range.start..self.base + range.end).unwrap_or_default();
         let body = match value {
             DeValue::String(text) => Body::Text(text.to_string()),
             DeValue::Boolean(value) => Body::Bool(*value),
@@ -263,7 +352,8 @@ impl Reader<'_> {
             },
             DeValue::Array(items) => {
                 self.note_unclosed(&range, written, '[', ']');
-                Body::List(items.iter().map(|item| self.value(item.span(), item.get_ref())).collect())
+                let items = items.iter().map(|item| self.value(item.span(), item.get_ref()));
+                Body::List(List::Kept(items.collect()))
             }
             DeValue::Table(table) => {
                 self.note_unclosed(&range, written, '{', '}');

@@ -45,7 +45,7 @@ pub fn read(file: &Path) -> Files {
     });
     for path in std::iter::once(main.clone()).chain(drop_ins) {
         match text(&path) {
-            Ok(text) => inputs.push(Input { path, text }),
+            Ok(text) => inputs.push(Input { path, text: text.into() }),
             Err(reason) => unreadable.push(Unreadable { path, reason }),
         }
     }

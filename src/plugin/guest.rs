@@ -19,7 +19,7 @@ use super::failure::one_line;
 use super::simulated::Simulation;
 use super::spec::{Devices, SourceSpec, StateStore, Trial};
 use super::ticker::Meter;
-use crate::config::{GpioGrant, ModbusGrant};
+use crate::config::{GpioGrant, ModbusGrant, Packed};
 use crate::device::gpio::{Lines, Wakeups};
 use crate::device::modbus::Buses;
 use crate::device::system::Statistics;
@@ -46,7 +46,7 @@ const STATE_QUOTA: usize = 256 << 10;
 /// A Store's data.
 pub struct Guest {
     name: String,
-    document: Arc<str>,
+    document: Packed,
     /// Taken by the system interface; `None` where nothing is to be read.
     pub(super) statistics: Option<Statistics>,
     /// `None` where none may be opened.
@@ -269,7 +269,7 @@ impl Guest {
 
 impl config::Host for Guest {
     async fn document(&mut self) -> Result<String> {
-        Ok(self.document.to_string())
+        Ok(self.document.text().into_owned())
     }
 }
 

@@ -110,7 +110,7 @@ impl Instance {
     }
 
     async fn begin(mut guest: Live, spec: &SourceSpec) -> Result<Self, Failure> {
-        let problems = guest.check(&spec.config_json).await?;
+        let problems = guest.check(&spec.config_json.text()).await?;
         if !problems.is_empty() {
             let lines: Vec<_> =
                 problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();

@@ -337,7 +337,7 @@ impl Shared {
 impl Plugin {
     /// Everything that is wrong with the source's configuration. Touches no device.
     pub async fn check(&self, spec: &SourceSpec) -> Result<Vec<Problem>, Failure> {
-        Live::new(self, spec, false).await?.check(&spec.config_json).await
+        Live::new(self, spec, false).await?.check(&spec.config_json.text()).await
     }
 
     /// What the plugin is, and what it would measure with the source's configuration. Touches no device: points that

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Grants;
-use crate::config::{self, Limits};
+use crate::config::{self, Limits, Packed};
 use crate::device::gpio::Lines;
 use crate::device::modbus::Buses;
 use crate::device::system::Statistics;
@@ -62,7 +62,7 @@ pub struct SourceSpec {
     /// The source's name, for the log.
     pub name: String,
     /// Its `config` table as JSON.
-    pub config_json: Arc<str>,
+    pub config_json: Packed,
     /// What it may use.
     pub grants: Grants,
     /// What it may take.
@@ -78,7 +78,7 @@ impl SourceSpec {
     pub fn new(source: &config::Source) -> Self {
         Self {
             name: source.name.clone(),
-            config_json: Arc::clone(&source.config),
+            config_json: source.config.clone(),
             grants: source.allow.clone(),
             limits: source.limits.clone(),
             state: None,

@@ -78,7 +78,7 @@ fn units(settings: &Settings, name: &str, bus: &Bus) -> BTreeMap<u8, (Table, u16
         let place = readable.map_or((Table::Holding, 0), |range| (range.table, range.first));
         let granted = grant.units.iter().flatten().copied();
         // Where every unit is granted, the plugin's configuration says which it means.
-        let config = serde_json::from_str(&source.config).unwrap_or(serde_json::Value::Null);
+        let config = serde_json::from_str(&source.config.text()).unwrap_or(serde_json::Value::Null);
         let points = config.get("points").and_then(|points| points.as_array()).into_iter().flatten();
         let numbers = config.get("unit").into_iter().chain(points.filter_map(|point| point.get("unit_id")));
         let here = config.get("bus").and_then(|bus| bus.as_str()) == Some(name);

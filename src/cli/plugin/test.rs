@@ -103,7 +103,7 @@ fn subject(config: Option<&Path>, options: &Options) -> Result<Subject, Refused>
     let (loaded, whole) = match config {
         Some(file) => read_config(file)?,
         // As an empty file says it.
-        None => config::load_tried(&[Input { path: PathBuf::new(), text: String::new() }], &environment(Path::new(""))),
+        None => config::load_tried(&[Input { path: PathBuf::new(), text: "".into() }], &environment(Path::new(""))),
     };
     let source = pick(&loaded, options)?;
     let (spec, every, grants) = (SourceSpec::new(source), source.every, whole.then(|| source.allow.clone()));
@@ -213,9 +213,8 @@ async fn problems(
         let message = format!("its plugin uses {}, which is not granted", missing.import);
         loaded.origins.error("not-granted", &path, message, Some(format!("add to this source: {}", missing.line)))
     };
-    let said = problems
-        .into_iter()
-        .map(|problem| loaded.origins.plugin_problem(&spec.name, &problem.path, problem.message, problem.hint));
+    let places = loaded.origins.of_config(&spec.name);
+    let said = problems.into_iter().map(|one| places.plugin_problem(&one.path, one.message, one.hint));
     Ok(missing.iter().map(grant).chain(said).collect())
 }
 

@@ -59,7 +59,7 @@ pub fn config(data: &[u8]) {
         .split('\0')
         .take(3)
         .enumerate()
-        .map(|(index, text)| config::Input { path: format!("/{index}/agent.toml").into(), text: text.to_owned() })
+        .map(|(index, text)| config::Input { path: format!("/{index}/agent.toml").into(), text: text.into() })
         .collect();
     let environment = config::Environment {
         host_name: "press-7".to_owned(),
