@@ -5,8 +5,40 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::encode;
+use crate::plugin::About;
+use crate::reading::Points;
+
+/// What a source measures. Its message is made when it is sent: the points take a third of it.
+#[derive(Debug, PartialEq)]
+pub struct Meta {
+    agent: String,
+    source: String,
+    plugin: String,
+    version: String,
+    points: Points,
+}
+
+impl Meta {
+    /// As the source's plugin says.
+    pub fn new(agent: &str, source: &str, about: &About) -> Self {
+        Self {
+            agent: agent.to_owned(),
+            source: source.to_owned(),
+            plugin: about.name.clone(),
+            version: about.version.clone(),
+            points: about.points.clone(),
+        }
+    }
+
+    /// Of its message.
+    pub fn payload(&self) -> Vec<u8> {
+        encode::meta(&self.agent, &self.source, (&self.plugin, &self.version), &self.points)
+    }
+}
+
 /// By source; `None` until the source knows.
-pub type Metas = BTreeMap<String, Option<Arc<[u8]>>>;
+pub type Metas = BTreeMap<String, Option<Arc<Meta>>>;
 
 /// The list. A clone is the same list.
 #[derive(Clone)]
@@ -29,11 +61,11 @@ impl MetaList {
         });
     }
 
-    /// What a source measures, as the payload of its meta message.
-    pub fn set(&self, source: &str, payload: Vec<u8>) {
+    /// What a source measures.
+    pub fn set(&self, source: &str, new: Meta) {
         self.0.send_if_modified(|metas| match metas.get_mut(source) {
-            Some(meta) if meta.as_deref() != Some(&payload) => {
-                *meta = Some(payload.into());
+            Some(meta) if meta.as_deref() != Some(&new) => {
+                *meta = Some(new.into());
                 true
             }
             // A source that is being removed has nothing to say any more.

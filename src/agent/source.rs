@@ -22,10 +22,11 @@ use tracing::{error, info, warn};
 
 use super::commands::{Job, Station};
 use super::log::Lane;
+use super::metas::Meta;
 use super::schedule::Schedule;
 use super::start::{self, NoStart, Passed, Surroundings};
 use crate::config;
-use crate::encode::{self, Route};
+use crate::encode::Route;
 use crate::os::clock;
 use crate::plugin::{About, Failure, Instance, Rejection, Trial, Trigger};
 use crate::reading::{Batch, Quality, READINGS_MAX, Reading, Timestamp};
@@ -327,8 +328,8 @@ impl Source {
         let Some(about) = self.about.as_ref().filter(|about| !about.points.is_empty() && !self.said_dead) else {
             return;
         };
-        let readings = (0..).zip(about.points.iter().take(READINGS_MAX));
-        let readings = readings.map(|(point, _)| Reading::bad(point, Quality::SOURCE_FAILED)).collect();
+        let readings = (0..).take(about.points.len().min(READINGS_MAX));
+        let readings = readings.map(|point| Reading::bad(point, Quality::SOURCE_FAILED)).collect();
         let lane = self.lane(about);
         let batch = Batch { time: Timestamp(clock::wall_ns()), clock_synced: clock::synced(), readings };
         self.said_dead = true;
@@ -345,7 +346,7 @@ impl Source {
             qos: self.settings.qos,
             retain: self.settings.retain,
             max_message: self.settings.max_message,
-            points: about.points.iter().map(|point| point.id.clone()).collect(),
+            points: about.points.ids().clone(),
             reasons: about.reasons.clone(),
         })
     }
@@ -353,8 +354,7 @@ impl Source {
     fn tell_meta(&self) {
         let Some(about) = &self.about else { return };
         let source = &self.settings.name;
-        let plugin = (about.name.as_str(), about.version.as_str());
-        self.around.metas.set(source, encode::meta(&self.around.agent, source, plugin, &about.points));
+        self.around.metas.set(source, Meta::new(&self.around.agent, source, about));
     }
 }
 

@@ -97,8 +97,7 @@ impl Loaded {
 /// A point whose own topic is one that the agent uses: `meta` under `{base}/{source}/{point}`.
 fn colliding_point<'a>(settings: &config::Source, around: &Surroundings, about: &'a About) -> Option<&'a str> {
     let (topics, template) = (around.topics.as_ref()?, settings.topic.as_str());
-    let mut ids = about.points.iter().map(|point| point.id.as_str());
-    ids.find(|id| topics.takes(&settings.name, &template.replace("{point}", id)))
+    about.points.ids().iter().find(|id| topics.takes(&settings.name, &template.replace("{point}", id)))
 }
 
 /// A replaced plugin that has shown that it works.

@@ -1,22 +1,30 @@
 //! The `json` format: readings and gaps.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use super::write::Object;
 use super::{Identity, Message, Plan, Route, plan};
 use crate::reading::{Batch, Reading, Severity, Timestamp, Value};
 
+/// Bytes of a message around its readings, and of a reading: what is reserved at first.
+const HEAD_BYTES: usize = 256;
+const READING_BYTES: usize = 24;
+
 /// The message that `plan` makes of its readings.
 pub fn reading_message(route: &Route, batch: &Batch, plan: &Plan, identity: Identity) -> Message {
-    let mut payload = head(&route.agent, identity);
-    let mut topic = route.topic.clone();
-    if let Some(point) = describe(&mut payload, route, batch, plan) {
-        topic = topic.replace("{point}", &point);
-    }
-    Message { topic, payload: bytes(&payload) }
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + READING_BYTES * plan.readings.len());
+    let mut payload = Object::open(&mut bytes);
+    head(&mut payload, &route.agent, identity);
+    let point = describe(&mut payload, route, batch, plan);
+    payload.close();
+    bytes.shrink_to_fit();
+    let topic = point.map_or_else(|| route.topic.clone(), |point| route.topic.replace("{point}", &point));
+    Message { topic, payload: bytes }
 }
 
 /// What a batch brought, for who watches: as messages have it, but under no number, and with all points together.
@@ -24,41 +32,42 @@ pub fn reading_message(route: &Route, batch: &Batch, plan: &Plan, identity: Iden
 pub fn live(route: &Route, batch: &Batch, limit: u64) -> Vec<String> {
     let route = Route { topic: String::new(), max_message: limit, ..route.clone() };
     let text = |plan: &Plan| {
-        let mut payload = Map::new();
+        let mut bytes = Vec::new();
+        let mut payload = Object::open(&mut bytes);
         describe(&mut payload, &route, batch, plan);
-        Json::from(payload).to_string()
+        payload.close();
+        // JSON is UTF-8.
+        String::from_utf8(bytes).unwrap_or_default()
     };
     plan(&route, batch).iter().map(text).collect()
 }
 
 /// Source, time, values and reasons. Gives the point's name where the message is that of one point.
-fn describe(payload: &mut Map<String, Json>, route: &Route, batch: &Batch, plan: &Plan) -> Option<String> {
+fn describe<'r>(payload: &mut Object<'_>, route: &'r Route, batch: &Batch, plan: &Plan) -> Option<Cow<'r, str>> {
     let readings = || plan.readings.iter().filter_map(|&index| batch.readings.get(index));
     let mut point = None;
-    payload.insert("source".into(), route.source.as_str().into());
-    payload.insert("time".into(), plan.time.rfc3339().into());
+    payload.put("source", &route.source);
+    payload.put("time", &plan.time.rfc3339());
     if !batch.clock_synced {
-        payload.insert("clock".into(), "unsynced".into());
+        payload.put("clock", "unsynced");
     }
     if route.per_point() {
         if let Some(reading) = readings().next() {
             let name = point.insert(point_name(route, reading));
-            payload.insert("point".into(), name.as_str().into());
-            if let Some(value) = shown(reading) {
-                payload.insert("value".into(), value);
-            }
+            payload.put("point", name);
+            put_value(payload, "value", reading);
         }
     } else {
-        let values: Map<String, Json> = readings().filter_map(|r| Some((point_name(route, r), shown(r)?))).collect();
-        payload.insert("values".into(), values.into());
+        let mut values = payload.object("values");
+        readings().for_each(|reading| put_value(&mut values, &point_name(route, reading), reading));
+        values.close();
     }
     for (key, severity) in [("uncertain", Severity::Uncertain), ("bad", Severity::Bad)] {
-        let reasons: Map<String, Json> = readings()
-            .filter(|reading| reading.quality.severity == severity)
-            .map(|reading| (point_name(route, reading), reading.quality.word(&route.reasons).into()))
-            .collect();
-        if !reasons.is_empty() {
-            payload.insert(key.into(), reasons.into());
+        let mut doubtful = readings().filter(|reading| reading.quality.severity == severity).peekable();
+        if doubtful.peek().is_some() {
+            let mut reasons = payload.object(key);
+            doubtful.for_each(|one| reasons.put(&point_name(route, one), &one.quality.word(&route.reasons)));
+            reasons.close();
         }
     }
     point
@@ -86,44 +95,67 @@ pub struct Gap<'a> {
 
 /// The payload of a gap message that was written at `time`.
 pub fn gap(agent: &str, identity: Identity, time: Timestamp, gap: &Gap<'_>) -> Vec<u8> {
-    let mut payload = head(agent, identity);
-    payload.insert("time".into(), time.rfc3339().into());
-    let mut run = Map::new();
-    run.insert("reason".into(), gap.reason.into());
-    run.insert("boot".into(), gap.boot.into());
-    run.insert("first".into(), gap.first.into());
-    run.insert("last".into(), gap.last.into());
-    run.insert("messages".into(), gap.messages.into());
-    let mut seen = HashSet::new();
-    let names: Vec<_> = gap.sources.iter().map(|(name, _)| name).filter(|name| seen.insert(*name)).collect();
-    if !names.is_empty() {
-        let count = |name| gap.sources.iter().filter(|(other, _)| other == name).map(|(_, count)| count).sum::<u64>();
-        run.insert("sources".into(), names.iter().map(|name| (name.to_string(), json!(count(*name)))).collect());
+    let mut bytes = Vec::new();
+    let mut payload = Object::open(&mut bytes);
+    head(&mut payload, agent, identity);
+    payload.put("time", &time.rfc3339());
+    let mut run = payload.object("gap");
+    run.put("reason", gap.reason);
+    run.put("boot", &gap.boot);
+    run.put("first", &gap.first);
+    run.put("last", &gap.last);
+    run.put("messages", &gap.messages);
+    if !gap.sources.is_empty() {
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, count) in gap.sources {
+            *counts.entry(name).or_default() += count;
+        }
+        let mut sources = run.object("sources");
+        // In the order in which they were first named.
+        for (name, _) in gap.sources {
+            if let Some(count) = counts.remove(&**name) {
+                sources.put(name, &count);
+            }
+        }
+        sources.close();
     }
     for (key, time) in [("from", gap.from), ("to", gap.to)] {
         if let Some(time) = time {
-            run.insert(key.into(), time.rfc3339().into());
+            run.put(key, &time.rfc3339());
         }
     }
-    payload.insert("gap".into(), run.into());
-    bytes(&payload)
+    run.close();
+    payload.close();
+    bytes
 }
 
-fn head(agent: &str, identity: Identity) -> Map<String, Json> {
-    let mut payload = Map::new();
-    payload.insert("agent".into(), agent.into());
-    payload.insert("store".into(), format!("{:08x}", u32::from_be_bytes(identity.store)).into());
-    payload.insert("boot".into(), identity.boot.into());
-    payload.insert("seq".into(), identity.seq.into());
-    payload
+fn head(payload: &mut Object<'_>, agent: &str, identity: Identity) {
+    payload.put("agent", agent);
+    payload.put("store", &format!("{:08x}", u32::from_be_bytes(identity.store)));
+    payload.put("boot", &identity.boot);
+    payload.put("seq", &identity.seq);
 }
 
-fn point_name(route: &Route, reading: &Reading) -> String {
+fn point_name<'r>(route: &'r Route, reading: &Reading) -> Cow<'r, str> {
     // The host refuses readings of unknown points; a number stands where a damaged route lacks the name.
-    route.points.get(reading.point as usize).cloned().unwrap_or_else(|| reading.point.to_string())
+    let name = route.points.get(reading.point as usize).map(Cow::Borrowed);
+    name.unwrap_or_else(|| reading.point.to_string().into())
 }
 
 /// The value, unless the reading is bad: an old or doubtful value is never shown for one that is missing.
+fn put_value(into: &mut Object<'_>, key: &str, reading: &Reading) {
+    let Some(value) = reading.value.as_ref().filter(|_| reading.quality.severity != Severity::Bad) else { return };
+    match value {
+        Value::Boolean(value) => into.put(key, value),
+        Value::Integer(value) => into.put(key, value),
+        Value::Unsigned(value) => into.put(key, value),
+        Value::Real(value) => into.put(key, value),
+        Value::Text(text) => into.put(key, text),
+        Value::Bytes(bytes) => into.put(key, &STANDARD.encode(bytes)),
+    }
+}
+
+/// The same as a value of its own.
 pub fn shown(reading: &Reading) -> Option<Json> {
     if reading.quality.severity == Severity::Bad {
         return None;
@@ -136,9 +168,4 @@ pub fn shown(reading: &Reading) -> Option<Json> {
         Value::Text(text) => text.as_str().into(),
         Value::Bytes(bytes) => STANDARD.encode(bytes).into(),
     })
-}
-
-fn bytes(payload: &Map<String, Json>) -> Vec<u8> {
-    // A map of JSON values always becomes text.
-    serde_json::to_vec(payload).unwrap_or_default()
 }

@@ -10,6 +10,7 @@ mod json;
 mod notices;
 mod route;
 mod split;
+mod write;
 
 pub use json::{Gap, gap, live, reading_message, shown};
 pub use notices::{meta, status};

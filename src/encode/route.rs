@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reading::Names;
+
 /// How a source's batches become messages. Fixed when a record is appended; later reloads and upgrades touch
 /// later records only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +23,7 @@ pub struct Route {
     /// Largest payload, bytes; a batch that makes more is split.
     pub max_message: u64,
     /// Names of the points, by index.
-    pub points: Vec<String>,
+    pub points: Names,
     /// The plugin's own reasons, by index.
     pub reasons: Vec<String>,
 }

@@ -37,20 +37,25 @@ pub fn plan(route: &Route, batch: &Batch) -> Vec<Plan> {
 fn group_plans(route: &Route, batch: &Batch, time: Timestamp, group: &[usize], plans: &mut Vec<Plan>) {
     let limit = usize::try_from(route.max_message).unwrap_or(usize::MAX);
     let base = FRAME_BYTES + text_bytes(&route.agent) + text_bytes(&route.source);
+    let point = |index: &usize| batch.readings.get(*index).map(|reading| reading.point);
+    // Mostly a poll brings its points in their order: then none comes twice, and nothing has to be looked up.
+    let may_repeat = !group.is_sorted_by(|one, other| point(one) < point(other));
+    let per_point = route.per_point();
     let mut open = Plan { time, readings: Vec::new() };
     let (mut bytes, mut points) = (base, HashSet::new());
     for &index in group {
         let Some(reading) = batch.readings.get(index) else { continue };
         let size = reading_bytes(route, reading);
-        let full = !open.readings.is_empty()
-            && (route.per_point() || points.contains(&reading.point) || bytes.saturating_add(size) > limit);
-        if full {
+        let repeats = may_repeat && points.contains(&reading.point);
+        if !open.readings.is_empty() && (per_point || repeats || bytes.saturating_add(size) > limit) {
             plans.push(std::mem::replace(&mut open, Plan { time, readings: Vec::new() }));
             bytes = base;
             points.clear();
         }
         bytes = bytes.saturating_add(size);
-        points.insert(reading.point);
+        if may_repeat {
+            points.insert(reading.point);
+        }
         open.readings.push(index);
     }
     plans.push(open);

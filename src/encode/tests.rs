@@ -19,7 +19,7 @@ fn route(topic: &str) -> Route {
         qos: 1,
         retain: false,
         max_message: 128 << 10,
-        points: vec!["flow".into(), "pump".into(), "level".into()],
+        points: ["flow", "pump", "level"].into_iter().collect(),
         reasons: vec!["stalled".into()],
     }
 }
@@ -109,7 +109,7 @@ fn a_gap_names_its_run() {
 #[test]
 fn status_and_meta() {
     insta::assert_snapshot!(String::from_utf8(status("online", "0.1.0", 17, NOON)).unwrap(), @r#"{"state":"online","version":"0.1.0","boot":17,"time":"2025-11-22T17:00:00.123456Z"}"#);
-    let points = [Point {
+    let point = Point {
         id: "flow".into(),
         title: String::new(),
         kind: Kind::Real,
@@ -117,7 +117,8 @@ fn status_and_meta() {
         unit: "m3/h".into(),
         range: None,
         attributes: Vec::new(),
-    }];
+    };
+    let points = [point].into_iter().collect();
     insta::assert_snapshot!(String::from_utf8(meta("press-7", "boiler", ("modbus", "0.1.0"), &points)).unwrap(), @r#"{"agent":"press-7","source":"boiler","plugin":{"name":"modbus","version":"0.1.0"},"points":{"flow":{"kind":"real","class":"gauge","unit":"m3/h"}}}"#);
 }
 

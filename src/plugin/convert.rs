@@ -10,7 +10,7 @@ use super::Failure;
 use super::bindings::exports::outstation::plugin::sensor;
 use super::bindings::outstation::types::types as wit;
 use super::failure::shown;
-use crate::reading::{Class, Kind, Point, Quality, READINGS_MAX, Reading, Severity, Timestamp, Value};
+use crate::reading::{Class, Kind, Point, Points, Quality, READINGS_MAX, Reading, Severity, Timestamp, Value};
 
 /// Points that a source may have.
 const POINTS_MAX: usize = 10_000;
@@ -39,7 +39,7 @@ pub struct About {
     /// Who made it.
     pub vendor: String,
     /// What it measures; readings name them by index.
-    pub points: Vec<Point>,
+    pub points: Points,
     /// The words of its own quality codes.
     pub reasons: Vec<String>,
 }
@@ -77,7 +77,7 @@ pub fn about(about: sensor::About) -> Result<About, Failure> {
 /// What a run brought. Values that could not be taken are counted in `refused`.
 pub fn readings(
     list: Vec<wit::Reading>,
-    points: &[Point],
+    points: &Points,
     now: Timestamp,
     refused: &mut u64,
 ) -> Result<Vec<Reading>, Failure> {
@@ -87,9 +87,9 @@ pub fn readings(
     list.into_iter().map(|one| reading(one, points, now, refused)).collect()
 }
 
-fn reading(one: wit::Reading, points: &[Point], now: Timestamp, refused: &mut u64) -> Result<Reading, Failure> {
+fn reading(one: wit::Reading, points: &Points, now: Timestamp, refused: &mut u64) -> Result<Reading, Failure> {
     let index = usize::try_from(one.point).unwrap_or(usize::MAX);
-    let Some(point) = points.get(index) else {
+    let Some(kind) = points.kind(index) else {
         return Err(bad(format!("a reading of point {index}, but it declared {} points", points.len())));
     };
     let mut quality = Quality { severity: severity(one.quality.severity), code: one.quality.code };
@@ -101,13 +101,9 @@ fn reading(one: wit::Reading, points: &[Point], now: Timestamp, refused: &mut u6
             Some(Value::Real(real)) if !real.is_finite() => quality = Quality::bad(Quality::NOT_FINITE),
             Some(Value::Text(text)) if text.len() > VALUE_MAX => quality = too_large(refused),
             Some(Value::Bytes(bytes)) if bytes.len() > VALUE_MAX => quality = too_large(refused),
-            Some(other) if kind_of(&other) != point.kind => {
-                return Err(bad(format!(
-                    "{:?} for point \"{}\", declared as {:?}",
-                    kind_of(&other),
-                    point.id,
-                    point.kind
-                )));
+            Some(other) if kind_of(&other) != kind => {
+                let id = points.ids().get(index).unwrap_or_default();
+                return Err(bad(format!("{:?} for point \"{id}\", declared as {kind:?}", kind_of(&other))));
             }
             Some(good) => value = Some(good),
         }

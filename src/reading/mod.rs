@@ -5,9 +5,11 @@
 //! whose severity is [`Severity::Bad`] never shows a value; a real value is finite.
 
 mod compact;
+mod points;
 mod time;
 
 pub use compact::{DecodeError, READINGS_MAX};
+pub use points::{Names, Points};
 pub use time::Timestamp;
 
 use serde::{Deserialize, Serialize};

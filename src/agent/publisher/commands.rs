@@ -251,7 +251,13 @@ impl Publisher {
                 self.session.acknowledge(id, Reason::SUCCESS);
             }
             Word::Answer(Answer { token, topic, correlation, payload }) => {
-                self.side.answer(Notice { topic, payload, answers: Some(token), correlation });
+                self.side.answer(Notice {
+                    topic,
+                    payload: payload.into(),
+                    answers: Some(token),
+                    correlation,
+                    meta: None,
+                });
             }
         }
     }

@@ -5,9 +5,10 @@
 //! removed while the agent was down still loses its meta. Identifiers are from 49152 on (R2).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::Setup;
-use crate::agent::metas::Metas;
+use crate::agent::metas::{Meta, Metas};
 use crate::config::Template;
 use crate::mqtt::PacketId;
 
@@ -15,10 +16,13 @@ use crate::mqtt::PacketId;
 const FIRST_ID: u16 = 49_152;
 
 /// A message outside the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Notice {
     pub(super) topic: String,
-    pub(super) payload: Vec<u8>,
+    /// Of a meta only while it is in front.
+    pub(super) payload: Arc<[u8]>,
+    /// What it says; `None` of other notices, and of a topic that is taken off the broker.
+    pub(super) meta: Option<Arc<Meta>>,
     /// It is an answer to a command, and the desk knows it by this. Answers are not retained.
     pub(super) answers: Option<u64>,
     /// Goes with an answer, in 5.0.
@@ -30,7 +34,7 @@ pub(super) struct Side {
     meta_topic: Option<Template>,
     status_topic: Option<String>,
     /// Metas of all sources that have started, by topic.
-    metas: BTreeMap<String, Vec<u8>>,
+    metas: BTreeMap<String, Arc<Meta>>,
     /// Topics of the sources that are configured, started or not.
     configured: BTreeSet<String>,
     /// Meta topics that hold something at the broker.
@@ -73,25 +77,25 @@ impl Side {
         let Some(template) = &self.meta_topic else { return };
         self.configured = metas.keys().map(|source| template.for_source(source)).collect();
         let known =
-            metas.iter().filter_map(|(source, meta)| Some((template.for_source(source), meta.as_ref()?.to_vec())));
+            metas.iter().filter_map(|(source, meta)| Some((template.for_source(source), Arc::clone(meta.as_ref()?))));
         let before = std::mem::replace(&mut self.metas, known.collect());
-        let changed = self.metas.iter().filter(|(topic, payload)| before.get(*topic) != Some(payload));
-        let changed: Vec<_> = changed.map(|(topic, payload)| (topic.clone(), payload.clone())).collect();
-        for (topic, payload) in changed.into_iter().chain(self.gone()) {
+        let changed = self.metas.iter().filter(|(topic, meta)| before.get(*topic) != Some(meta));
+        let changed: Vec<_> = changed.map(|(topic, meta)| (topic.clone(), Some(Arc::clone(meta)))).collect();
+        for (topic, meta) in changed.into_iter().chain(self.gone()) {
             self.queue.retain(|notice| notice.answers.is_some() || notice.topic != topic);
-            self.queue.push_back(Notice { topic, payload, ..Notice::default() });
+            self.queue.push_back(Notice { topic, meta, ..Notice::default() });
         }
     }
 
     /// An empty retained message for every topic of a source that is not configured any more.
-    fn gone(&self) -> Vec<(String, Vec<u8>)> {
-        self.published.difference(&self.configured).map(|topic| (topic.clone(), Vec::new())).collect()
+    fn gone(&self) -> Vec<(String, Option<Arc<Meta>>)> {
+        self.published.difference(&self.configured).map(|topic| (topic.clone(), None)).collect()
     }
 
     /// The agent's state for the status topic.
     pub(super) fn status(&mut self, payload: Vec<u8>) {
         if let Some(topic) = self.status_topic.clone() {
-            self.queue.push_back(Notice { topic, payload, ..Notice::default() });
+            self.queue.push_back(Notice { topic, payload: payload.into(), ..Notice::default() });
         }
     }
 
@@ -106,10 +110,10 @@ impl Side {
         self.sent.clear();
         self.status(status);
         let gone = self.gone();
-        self.queue.extend(gone.into_iter().map(|(topic, payload)| Notice { topic, payload, ..Notice::default() }));
-        self.queue.extend(self.metas.iter().map(|(topic, payload)| Notice {
+        self.queue.extend(gone.into_iter().map(|(topic, meta)| Notice { topic, meta, ..Notice::default() }));
+        self.queue.extend(self.metas.iter().map(|(topic, meta)| Notice {
             topic: topic.clone(),
-            payload: payload.clone(),
+            meta: Some(Arc::clone(meta)),
             ..Notice::default()
         }));
     }
@@ -140,20 +144,24 @@ impl Side {
         while self.queue.front().is_some_and(is_out) {
             self.queue.pop_front();
         }
-        let notice = self.queue.front()?;
+        let notice = self.queue.front_mut()?;
+        if let Some(meta) = notice.meta.as_ref().filter(|_| notice.payload.is_empty()) {
+            notice.payload = meta.payload().into();
+        }
         let mut id = PacketId::new(self.next_id)?;
         // There are far fewer notices than identifiers.
         while self.sent.contains_key(&id) {
             self.next_id = self.next_id.checked_add(1).unwrap_or(FIRST_ID);
             id = PacketId::new(self.next_id)?;
         }
-        Some((id, notice))
+        Some((id, &*notice))
     }
 
     /// The front was given to the session.
     pub(super) fn sent(&mut self, id: PacketId) {
         if let Some(notice) = self.queue.pop_front() {
-            self.sent.insert(id, notice);
+            // The session has it; what was lost is said again on the next connection.
+            self.sent.insert(id, Notice { payload: Arc::default(), ..notice });
         }
         self.next_id = self.next_id.checked_add(1).unwrap_or(FIRST_ID);
     }
@@ -169,7 +177,7 @@ impl Side {
         let is_meta = notice.answers.is_none() && Some(&notice.topic) != self.status_topic.as_ref();
         let changed = accepted
             && is_meta
-            && if notice.payload.is_empty() {
+            && if notice.meta.is_none() {
                 self.published.remove(&notice.topic)
             } else {
                 self.published.insert(notice.topic.clone())

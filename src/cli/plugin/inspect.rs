@@ -77,7 +77,7 @@ fn exports(found: &Found, interface: &str) -> bool {
 fn document(file: &Path, found: &Found) -> String {
     let (signature, reason) = signature_words(&found.looks.signature);
     let about = found.about.as_ref().ok();
-    let points: Vec<_> = about.into_iter().flat_map(|about| &about.points).map(point).collect();
+    let points: Vec<_> = about.into_iter().flat_map(|about| about.points.iter()).map(|one| point(&one)).collect();
     let document = json!({
         "file": file,
         "bytes": found.bytes,
@@ -136,7 +136,7 @@ fn page(file: &Path, found: &Found) -> String {
     }
     let points = match &found.about {
         Ok(about) if !about.points.is_empty() => {
-            let rows: Vec<_> = about.points.iter().map(point_row).collect();
+            let rows: Vec<_> = about.points.iter().map(|point| point_row(&point)).collect();
             format!("\npoints, without a configuration and without devices:\n{}", table(&rows))
         }
         _ => "\npoints: none without a configuration or a device; `outstation plugin test` shows them\n".to_owned(),

@@ -25,8 +25,8 @@ pub(super) struct Run {
 
 impl Run {
     fn name(&self, reading: &Reading) -> String {
-        let point = self.about.points.get(reading.point as usize);
-        point.map_or_else(|| reading.point.to_string(), |point| point.id.clone())
+        let name = self.about.points.ids().get(reading.point as usize);
+        name.map_or_else(|| reading.point.to_string(), str::to_owned)
     }
 
     /// What is the same whenever the run is repeated.
@@ -83,13 +83,13 @@ impl Run {
         };
         let row = |reading: &Reading| {
             let value = shown(reading).map_or_else(|| "-".to_owned(), |value| value.to_string());
-            let unit = self.about.points.get(reading.point as usize).map_or("", |point| point.unit.as_str());
+            let unit = self.about.points.get(reading.point as usize).map(|point| point.unit).unwrap_or_default();
             let doubt = match reading.quality.severity {
                 Severity::Good => String::new(),
                 Severity::Uncertain => format!("uncertain: {}", self.reason(reading)),
                 Severity::Bad => format!("bad: {}", self.reason(reading)),
             };
-            vec![format!("  {}", self.name(reading)), value, unit.to_owned(), doubt]
+            vec![format!("  {}", self.name(reading)), value, unit, doubt]
         };
         let rows: Vec<_> = readings.iter().map(row).collect();
         format!("{head}{}", if rows.is_empty() { "  no readings\n".to_owned() } else { table(&rows) })

@@ -12,8 +12,8 @@ async fn a_healthy_plugin_is_polled() {
     let mut instance = bench.start(&Fixture::new().with("name", "healthy")).await.expect("it starts");
     let about = instance.about().clone();
     assert_eq!((about.name.as_str(), about.version.as_str()), ("healthy", "1.2.3"));
-    assert_eq!(about.points.iter().map(|point| point.id.as_str()).collect::<Vec<_>>(), ["count", "level"]);
-    assert_eq!(about.points[1].unit, "mm");
+    assert_eq!(about.points.ids().iter().collect::<Vec<_>>(), ["count", "level"]);
+    assert_eq!(about.points.get(1).expect("a point").unit, "mm");
     assert_eq!(about.reasons, ["odd-weather"]);
     for count in 1..=3 {
         let outcome = instance.run(Trigger::Schedule(0), NOW).await.expect("readings");

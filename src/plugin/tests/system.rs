@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::reading::{Class, Kind, Point};
+use crate::reading::{Class, Kind, Points};
 
 /// What the Makefile builds before it runs the tests.
 fn shipped() -> PathBuf {
@@ -32,11 +32,11 @@ fn granted(config_json: &str) -> SourceSpec {
     }
 }
 
-async fn values(config_json: &str) -> (BTreeMap<String, Value>, Vec<Point>) {
+async fn values(config_json: &str) -> (BTreeMap<String, Value>, Points) {
     let mut instance = Instance::start(&plugin().await, &granted(config_json)).await.expect("it starts");
     let outcome = instance.run(Trigger::Start, NOW).await.expect("readings");
     let points = instance.about().points.clone();
-    let name = |reading: Reading| Some((points[reading.point as usize].id.clone(), reading.value?));
+    let name = |reading: Reading| Some((points.ids().get(reading.point as usize)?.to_owned(), reading.value?));
     (outcome.readings.into_iter().filter_map(name).collect(), points)
 }
 
@@ -100,7 +100,10 @@ async fn rates_processes_services_and_the_agent_itself() {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let outcome = instance.run(Trigger::Start, NOW).await.expect("readings");
         let points = instance.about().points.clone();
-        let named = outcome.readings.into_iter().map(|reading| (points[reading.point as usize].id.clone(), reading));
+        let named = outcome
+            .readings
+            .into_iter()
+            .map(|reading| (points.ids().get(reading.point as usize).expect("a point").to_owned(), reading));
         looks.push(named.collect::<BTreeMap<_, _>>());
     }
     let (first, second) = (&looks[0], &looks[1]);
