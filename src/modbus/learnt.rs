@@ -1,6 +1,7 @@
 //! What a unit has shown of itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BAD_PAUSE_MAX, BAD_PAUSE_MIN, CUT_KEPT, LEARNT_MAX, Limits, Read, Round, Table};
@@ -33,8 +34,8 @@ pub(super) enum Known {
 
 impl Planner {
     /// Reads all that is `wanted`, in any order; `now` is monotonic.
-    pub fn round<E: Clone>(&self, wanted: Vec<Read>, limits: Limits, now: Duration) -> Round<E> {
-        Round::new(self, wanted, limits, now)
+    pub fn round<E: Clone>(&self, wanted: impl Into<Arc<[Read]>>, limits: Limits, now: Duration) -> Round<E> {
+        Round::new(self, wanted.into(), limits, now)
     }
 
     pub(super) fn known(&self, read: &Read, now: Duration) -> Known {

@@ -1,6 +1,7 @@
 //! One round: everything that a source wants of a unit, asked for and put together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::spans::{Ask, Span, apart, plan};
@@ -14,19 +15,27 @@ const NOT_NOW: [u8; 4] = [5, 6, 10, 11];
 /// Reads on their way. Made by [`Planner::round`].
 #[derive(Clone, Debug)]
 pub struct Round<E> {
-    wanted: Vec<Read>,
-    slots: Vec<Slot<E>>,
+    wanted: Arc<[Read]>,
+    /// How far each has come.
+    slots: Vec<Slot>,
+    /// What was read of all of them, each at its place.
+    registers: Vec<u16>,
+    bits: Vec<bool>,
+    /// Those that have another answer than data.
+    settled: BTreeMap<usize, Answer<E>>,
     waiting: VecDeque<Ask>,
     asked: Option<Ask>,
     splits: Vec<Split>,
     limits: Limits,
 }
 
-/// What came of a wanted read so far.
-#[derive(Clone, Debug)]
-enum Slot<E> {
-    Open { data: Data, missing: usize },
-    Done(Answer<E>),
+/// What came of a wanted read so far. Ten thousand are on their way at once, of each source.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// Where its data begin, in `registers` or in `bits`.
+    begin: u32,
+    /// Addresses of it that are still to come.
+    missing: u16,
 }
 
 /// A request was refused and taken apart before `at`; whether the parts were answered tells where the fault lies.
@@ -39,23 +48,19 @@ struct Split {
 }
 
 impl<E: Clone> Round<E> {
-    pub(super) fn new(planner: &Planner, wanted: Vec<Read>, limits: Limits, now: Duration) -> Self {
+    pub(super) fn new(planner: &Planner, wanted: Arc<[Read]>, limits: Limits, now: Duration) -> Self {
         let (asks, resting) = plan(planner, &wanted, limits, now);
-        let open = |read: &Read| {
-            let missing = usize::from(read.count);
-            let data = match read.table.is_bits() {
-                true => Data::Bits(vec![false; missing]),
-                false => Data::Registers(vec![0; missing]),
-            };
-            Slot::Open { data, missing }
+        let (mut registers, mut bits) = (0, 0);
+        let place = |read: &Read| {
+            let end: &mut u32 = if read.table.is_bits() { &mut bits } else { &mut registers };
+            let begin = *end;
+            *end = end.saturating_add(u32::from(read.count));
+            Slot { begin, missing: read.count }
         };
-        let mut slots: Vec<Slot<E>> = wanted.iter().map(open).collect();
-        for (index, exception) in resting {
-            if let Some(slot) = slots.get_mut(index) {
-                *slot = Slot::Done(Answer::Exception(exception));
-            }
-        }
-        Self { wanted, slots, waiting: asks.into(), asked: None, splits: Vec::new(), limits }
+        let slots: Vec<Slot> = wanted.iter().map(place).collect();
+        let settled = resting.into_iter().map(|(index, code)| (index, Answer::Exception(code))).collect();
+        let (registers, bits) = (vec![0; registers as usize], vec![false; bits as usize]);
+        Self { wanted, slots, registers, bits, settled, waiting: asks.into(), asked: None, splits: Vec::new(), limits }
     }
 
     /// What to ask the device for now; `None` when the round is over. The same again until it is answered.
@@ -88,23 +93,38 @@ impl<E: Clone> Round<E> {
     /// an exception 4.
     pub fn finish(self) -> Vec<Answer<E>> {
         const DEVICE_FAILURE: u8 = 4;
-        let done = |slot| match slot {
-            Slot::Done(answer) => answer,
-            Slot::Open { data, missing: 0 } => Answer::Data(data),
-            Slot::Open { .. } => Answer::Exception(DEVICE_FAILURE),
+        let Self { wanted, slots, registers, bits, mut settled, .. } = self;
+        let done = |(index, (read, slot)): (usize, (&Read, &Slot))| {
+            let settled = if settled.is_empty() { None } else { settled.remove(&index) };
+            let data = |slot: &Slot| {
+                let place = slot.begin as usize..slot.begin as usize + usize::from(read.count);
+                match read.table.is_bits() {
+                    true => bits.get(place).map(|bits| Data::Bits(bits.to_vec())),
+                    false => registers.get(place).map(|registers| Data::Registers(registers.to_vec())),
+                }
+            };
+            let read = || Some(slot).filter(|slot| slot.missing == 0).and_then(data).map(Answer::Data);
+            settled.or_else(read).unwrap_or(Answer::Exception(DEVICE_FAILURE))
         };
-        self.slots.into_iter().map(done).collect()
+        wanted.iter().zip(&slots).enumerate().map(done).collect()
     }
 
     fn data(&mut self, planner: &mut Planner, ask: &Ask, data: &Data, now: Duration) {
         for span in &ask.spans {
-            for &index in &span.wanted {
+            for &index in span.wanted.as_slice() {
+                let index = index as usize;
+                if !self.is_open(index) {
+                    continue;
+                }
                 let (Some(wanted), Some(slot)) = (self.wanted.get(index), self.slots.get_mut(index)) else { continue };
-                if let Slot::Open { data: into, missing } = slot {
-                    *missing = missing.saturating_sub(copy(&ask.read, data, wanted, &span.read, into));
-                    if *missing == 0 {
-                        planner.answered(wanted);
-                    }
+                let common = Common::of(&ask.read, wanted, &span.read, slot.begin as usize);
+                let count = match data {
+                    Data::Bits(data) => common.copy(data, &mut self.bits),
+                    Data::Registers(data) => common.copy(data, &mut self.registers),
+                };
+                slot.missing = slot.missing.saturating_sub(count);
+                if slot.missing == 0 {
+                    planner.answered(wanted);
                 }
             }
         }
@@ -131,8 +151,8 @@ impl<E: Clone> Round<E> {
             self.split(parts.into_iter().map(|part| vec![part]).collect());
             return;
         }
-        for &index in &span.wanted {
-            if let Some(read) = self.wanted.get(index) {
+        for &index in span.wanted.as_slice() {
+            if let Some(read) = self.wanted.get(index as usize) {
                 planner.refused(*read, code, now);
             }
         }
@@ -154,38 +174,49 @@ impl<E: Clone> Round<E> {
 
     /// A value whose first piece was refused needs no second.
     fn is_needed(&self, ask: &Ask) -> bool {
-        let open = |index: &usize| matches!(self.slots.get(*index), Some(Slot::Open { missing, .. }) if *missing > 0);
-        ask.spans.iter().flat_map(|span| &span.wanted).any(open)
+        ask.spans.iter().flat_map(|span| span.wanted.as_slice()).any(|index| self.is_open(*index as usize))
+    }
+
+    /// Whether something of it is still to come.
+    fn is_open(&self, index: usize) -> bool {
+        self.slots.get(index).is_some_and(|slot| slot.missing > 0)
+            && (self.settled.is_empty() || !self.settled.contains_key(&index))
     }
 
     fn settle(&mut self, spans: &[Span], answer: &Answer<E>) {
-        for index in spans.iter().flat_map(|span| &span.wanted) {
-            if let Some(slot) = self.slots.get_mut(*index)
-                && matches!(slot, Slot::Open { missing, .. } if *missing > 0)
-            {
-                *slot = Slot::Done(answer.clone());
+        for index in spans.iter().flat_map(|span| span.wanted.as_slice()) {
+            let index = *index as usize;
+            if self.is_open(index) {
+                self.settled.insert(index, answer.clone());
             }
         }
     }
 }
 
-/// Copies what the answer to `asked` and `wanted` have in common within `span`; gives how many addresses.
-fn copy(asked: &Read, data: &Data, wanted: &Read, span: &Read, into: &mut Data) -> usize {
-    let first = wanted.first.max(span.first);
-    let end = wanted.end().min(span.end());
-    let count = end.saturating_sub(u32::from(first)) as usize;
-    let from = usize::from(first.saturating_sub(asked.first));
-    let to = usize::from(first - wanted.first);
-    let copied = match (data, into) {
-        (Data::Bits(data), Data::Bits(into)) => slice(data, from, count, into, to),
-        (Data::Registers(data), Data::Registers(into)) => slice(data, from, count, into, to),
-        _ => None,
-    };
-    copied.map_or(0, |()| count)
+/// The addresses that an answer, a wanted read and a span of it have in common: where they begin, and how many.
+struct Common {
+    from: usize,
+    to: usize,
+    count: usize,
 }
 
-fn slice<T: Copy>(data: &[T], from: usize, count: usize, into: &mut [T], to: usize) -> Option<()> {
-    let source = data.get(from..from + count)?;
-    into.get_mut(to..to + count)?.copy_from_slice(source);
-    Some(())
+impl Common {
+    /// `place` is where the wanted read's data begin.
+    fn of(asked: &Read, wanted: &Read, span: &Read, place: usize) -> Self {
+        let first = wanted.first.max(span.first);
+        let end = wanted.end().min(span.end());
+        Self {
+            from: usize::from(first.saturating_sub(asked.first)),
+            to: place + usize::from(first - wanted.first),
+            count: end.saturating_sub(u32::from(first)) as usize,
+        }
+    }
+
+    /// Gives how many were copied: all of them, or none.
+    fn copy<T: Copy>(&self, data: &[T], into: &mut [T]) -> u16 {
+        let source = data.get(self.from..self.from + self.count);
+        let target = into.get_mut(self.to..self.to + self.count);
+        let copied = source.zip(target).map(|(source, target)| target.copy_from_slice(source));
+        copied.map_or(0, |()| u16::try_from(self.count).unwrap_or(u16::MAX))
+    }
 }

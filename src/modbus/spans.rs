@@ -10,9 +10,38 @@ use super::{Limits, Planner, Read};
 pub(super) struct Span {
     pub read: Read,
     /// Indices of the wanted reads that have part in it.
-    pub wanted: Vec<usize>,
+    pub wanted: Indices,
     /// A piece of something longer than a request can be.
     pub is_piece: bool,
+}
+
+/// Mostly a span is of one value, and there are thousands: none of them needs memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Indices {
+    One(u32),
+    #[expect(clippy::box_collection, reason = "few are of many, and each span is as large as the largest")]
+    Many(Box<Vec<u32>>),
+}
+
+impl Indices {
+    fn of(index: usize) -> Self {
+        Self::One(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(index) => std::slice::from_ref(index),
+            Self::Many(indices) => indices,
+        }
+    }
+
+    fn push(&mut self, index: usize) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        match self {
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, index])),
+            Self::Many(indices) => indices.push(index),
+        }
+    }
 }
 
 /// A request.
@@ -57,7 +86,8 @@ pub(super) fn plan(planner: &Planner, wanted: &[Read], limits: Limits, now: Dura
 /// of it as lay in there; equal ones together.
 pub(super) fn apart(span: &Span, wanted: &[Read], limits: Limits) -> Vec<Span> {
     let mut out: Vec<(Read, Span)> = Vec::new();
-    for &index in &span.wanted {
+    for &index in span.wanted.as_slice() {
+        let index = index as usize;
         let Some(&whole) = wanted.get(index) else { continue };
         if let Some((_, known)) = out.iter_mut().find(|(read, _)| *read == whole) {
             known.wanted.push(index);
@@ -65,7 +95,7 @@ pub(super) fn apart(span: &Span, wanted: &[Read], limits: Limits) -> Vec<Span> {
         }
         let is_piece = u32::from(whole.count) > limits.of(whole.table);
         let read = if is_piece { whole.within(&span.read) } else { whole };
-        out.push((whole, Span { read, wanted: vec![index], is_piece }));
+        out.push((whole, Span { read, wanted: Indices::of(index), is_piece }));
     }
     let is_last = out.len() == 1 && out.iter().all(|(_, part)| part.is_piece == span.is_piece);
     if is_last { Vec::new() } else { out.into_iter().map(|(_, part)| part).collect() }
@@ -85,7 +115,7 @@ fn spans(planner: &Planner, wanted: &[Read], mut indices: Vec<usize>, limits: Li
                 span.read = Read::between(read.table, u32::from(span.read.first), end);
                 span.wanted.push(index);
             }
-            None => out.push(Span { read, wanted: vec![index], is_piece: false }),
+            None => out.push(Span { read, wanted: Indices::of(index), is_piece: false }),
         }
         before = Some(read);
     }
@@ -101,8 +131,9 @@ fn pieces(span: Span, wanted: &[Read], limits: Limits) -> Vec<Span> {
     let mut first = u32::from(span.read.first);
     while first < span.read.end() {
         let read = Read::between(table, first, (first + most).min(span.read.end()));
-        let has_part = |index: &&usize| wanted.get(**index).is_some_and(|wanted| wanted.meets(&read));
-        out.push(Span { read, wanted: span.wanted.iter().filter(has_part).copied().collect(), is_piece: true });
+        let has_part = |index: &&u32| wanted.get(**index as usize).is_some_and(|wanted| wanted.meets(&read));
+        let wanted = Indices::Many(Box::new(span.wanted.as_slice().iter().filter(has_part).copied().collect()));
+        out.push(Span { read, wanted, is_piece: true });
         first += most;
     }
     out

@@ -51,34 +51,41 @@ impl Guest {
     async fn read(
         &mut self,
         device: &Resource<Device>,
-        wanted: &[wit::Read],
+        wanted: Vec<wit::Read>,
     ) -> Result<Vec<Result<wit::Data, wit::Error>>> {
-        if wanted.len() > READS_MAX {
-            let error = || wit::Error::Invalid(format!("{} reads; a call may have {READS_MAX}", wanted.len()));
+        let count = wanted.len();
+        if count > READS_MAX {
+            let error = || wit::Error::Invalid(format!("{count} reads; a call may have {READS_MAX}"));
             return Ok(wanted.iter().map(|_| Err(error())).collect());
         }
         let within = self.device_time();
         let device = self.table.get_mut(device)?;
         let may = |read: &Read| device.grant.may_read(device.unit, *read);
-        let reads: Vec<Read> = wanted.iter().map(read).collect();
-        let granted: Arc<[Read]> = reads.iter().filter(|read| may(read)).copied().collect();
-        let allowed: Vec<bool> = reads.iter().map(may).collect();
-        let mut results = match granted.is_empty() {
+        let reads: Arc<[Read]> = wanted.iter().map(read).collect();
+        // Dozens of sources wait at once: none keeps more than it has to.
+        drop(wanted);
+        let denied: Vec<usize> = (0..).zip(&*reads).filter(|(_, read)| !may(read)).map(|(index, _)| index).collect();
+        let granted = if denied.is_empty() { reads } else { reads.iter().filter(|read| may(read)).copied().collect() };
+        let results = match granted.is_empty() {
             true => Vec::new(),
             false => match device.call(What::Read(granted), within).await {
                 Answer::Read(results) => results,
                 Answer::Write(_) => Vec::new(),
             },
-        }
-        .into_iter();
-        for _ in allowed.iter().filter(|allowed| !**allowed) {
-            self.count_refused();
-        }
-        let result = |allowed| match allowed {
-            true => results.next().unwrap_or(Err(Error::Busy)).map(data).map_err(error),
-            false => Err(wit::Error::Denied),
         };
-        Ok(allowed.into_iter().map(result).collect())
+        denied.iter().for_each(|_| self.count_refused());
+        let results = results.into_iter().map(|result| result.map(data).map_err(error));
+        if denied.is_empty() {
+            let mut results: Vec<_> = results.collect();
+            results.resize_with(count, || Err(wit::Error::Busy));
+            return Ok(results);
+        }
+        let (mut results, mut denied) = (results, denied.into_iter().peekable());
+        let result = |index| match denied.next_if_eq(&index) {
+            Some(_) => Err(wit::Error::Denied),
+            None => results.next().unwrap_or(Err(wit::Error::Busy)),
+        };
+        Ok((0..count).map(result).collect())
     }
 
     async fn write(
@@ -123,7 +130,7 @@ impl wit::Host for Guest {
 
 impl wit::HostDevice for Guest {
     async fn read(&mut self, device: Resource<Device>, what: wit::Read) -> Result<Result<wit::Data, wit::Error>> {
-        let mut results = Guest::read(self, &device, &[what]).await?;
+        let mut results = Guest::read(self, &device, vec![what]).await?;
         Ok(results.pop().unwrap_or(Err(wit::Error::Busy)))
     }
 
@@ -132,7 +139,7 @@ impl wit::HostDevice for Guest {
         device: Resource<Device>,
         what: Vec<wit::Read>,
     ) -> Result<Vec<Result<wit::Data, wit::Error>>> {
-        Guest::read(self, &device, &what).await
+        Guest::read(self, &device, what).await
     }
 
     async fn write(&mut self, device: Resource<Device>, what: wit::Write) -> Result<Result<(), wit::Error>> {

@@ -134,7 +134,9 @@ impl Owner {
             let Some(job) = self.pick(&mut wake) else { break };
             let link = self.idle.pop();
             if link.is_none() && self.working.is_empty() {
-                self.show(|status| status.state = BusState::Connecting);
+                self.status.send_if_modified(|status| {
+                    std::mem::replace(&mut status.state, BusState::Connecting) != BusState::Connecting
+                });
             }
             let terms = (Arc::clone(&self.setup.dial), self.framing, self.setup.bus.pause_connect);
             self.working.push(Box::pin(work(link, terms, job)));
@@ -251,7 +253,7 @@ impl Owner {
             }
         }
         self.units.insert(job.unit, standing);
-        self.show(|_| {});
+        self.show_state();
     }
 
     fn unit_answered(&mut self, job: &Job, unit: &mut Unit) {
@@ -307,17 +309,30 @@ impl Owner {
 
     /// Keeps the status true, and changes in it what `change` does.
     fn show(&self, change: impl FnOnce(&mut status::Bus)) {
-        let linked = !self.idle.is_empty() || !self.working.is_empty();
+        self.show_state();
         self.status.send_if_modified(|status| {
             let before = status.clone();
-            status.state = match self.reach.not_before {
-                Some(_) if !linked => BusState::Waiting,
-                _ if linked => BusState::Connected,
-                _ => BusState::Idle,
-            };
-            status.units_aside = self.units.iter().filter(|(_, (unit, _))| unit.is_aside()).map(|(n, _)| *n).collect();
             change(status);
             *status != before
+        });
+    }
+
+    /// After every request: nothing is copied where nothing changed.
+    fn show_state(&self) {
+        let linked = !self.idle.is_empty() || !self.working.is_empty();
+        let state = match self.reach.not_before {
+            Some(_) if !linked => BusState::Waiting,
+            _ if linked => BusState::Connected,
+            _ => BusState::Idle,
+        };
+        let aside = || self.units.iter().filter(|(_, (unit, _))| unit.is_aside()).map(|(number, _)| *number);
+        self.status.send_if_modified(|status| {
+            let is_same = status.state == state && status.units_aside.iter().copied().eq(aside());
+            if !is_same {
+                status.state = state;
+                status.units_aside = aside().collect();
+            }
+            !is_same
         });
     }
 }

@@ -131,7 +131,7 @@ impl Pending {
     /// What to read now; the same again until it is answered. `None`: that was all.
     pub(super) fn next_read(&mut self, planner: &Planner, limits: Limits, now: Duration) -> Option<Read> {
         let What::Read(wanted) = &self.call.what else { return None };
-        self.round.get_or_insert_with(|| planner.round(wanted.to_vec(), limits, now)).ask()
+        self.round.get_or_insert_with(|| planner.round(Arc::clone(wanted), limits, now)).ask()
     }
 
     /// What came of the read that [`Pending::next_read`] gave.
