@@ -40,16 +40,17 @@ struct Modbus {
 impl Plugin for Modbus {
     const REASONS: &'static [&'static str] = sample::REASONS;
 
-    fn check(config: &config::Value, problems: &mut Problems) {
-        Options::read(config, problems);
+    fn check_document(document: &str, problems: &mut Problems) {
+        Options::read(document, problems);
     }
 
     fn start(setup: &mut Setup) -> Result<Self, Failure> {
         let mut problems = Problems::default();
-        let options = Options::read(setup.config(), &mut problems);
+        let options = Options::read(setup.document(), &mut problems);
         if let Some(problem) = problems.list().first() {
             return Err(Failure::Config(format!("{}: {}", problem.path, problem.message)));
         }
+        setup.reserve(options.points.len());
         let declared = options.points.iter().map(|point| point.declare(setup)).collect();
         let reporters = options.points.iter().map(|_| Reporter::default()).collect();
         let devices = Devices::on(&options.bus);
@@ -57,14 +58,18 @@ impl Plugin for Modbus {
     }
 
     fn run(&mut self, poll: &mut Poll) -> Result<(), Failure> {
-        let samples = sample::take(&self.options.points, &mut self.devices);
-        let now = clock::monotonic();
-        let parts = self.options.points.iter().zip(&self.declared).zip(&mut self.reporters);
-        for (((point, &id), reporter), sample) in parts.zip(samples) {
-            if reporter.is_news(point, &sample, now) {
+        // As soon as something was read.
+        let mut now = None;
+        let points = &self.options.points;
+        poll.reserve(points.len());
+        sample::take(points, &mut self.devices, |index, sample| {
+            let known = points.get(index).zip(self.declared.get(index)).zip(self.reporters.get_mut(index));
+            if let Some(((point, &id), reporter)) = known
+                && reporter.is_news(point, &sample, *now.get_or_insert_with(clock::monotonic))
+            {
                 give(poll, id, sample);
             }
-        }
+        });
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! One entry of `points`: where a value stands, how it is read, and when it is told.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use outstation_sdk::config::Value;
@@ -42,17 +43,24 @@ pub enum BitWrite {
     Rewrite,
 }
 
-/// A point.
+/// A point. There may be ten thousand: what few of them have stands apart.
 #[derive(Clone, Debug)]
 pub struct Point {
     /// Its name.
-    pub name: String,
+    pub name: Box<str>,
     /// Number of the device.
     pub unit_id: u8,
     /// Where it stands.
     pub address: Address,
-    /// How it is read.
-    pub codec: Codec,
+    /// How it is read; mostly as others are.
+    pub codec: Rc<Codec>,
+    /// `None`: nothing else is said of it.
+    more: Option<Box<More>>,
+}
+
+/// What may be said of a point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct More {
     /// It is told when it differs by more than this from what was told last.
     pub deadband: Option<f64>,
     /// It is told at least so often.
@@ -67,7 +75,23 @@ pub struct Point {
     pub bit_write: BitWrite,
     unit: String,
     title: String,
-    class: &'static str,
+    /// Where it is not what its type suggests.
+    class: Option<&'static str>,
+}
+
+impl More {
+    /// Nothing.
+    const NONE: Self = Self {
+        deadband: None,
+        heartbeat: None,
+        range: None,
+        no_value: Vec::new(),
+        read_back: false,
+        bit_write: BitWrite::Mask,
+        unit: String::new(),
+        title: String::new(),
+        class: None,
+    };
 }
 
 impl Point {
@@ -95,11 +119,7 @@ impl Point {
         let (deadband, heartbeat, range) = (reader.deadband(is_number), reader.heartbeat(), reader.range(is_number));
         let (read_back, unit, title) = (reader.flag("read_back"), reader.text("unit"), reader.text("title"));
         // Only now: whatever else is wrong has been told.
-        Some(Self {
-            name: name?,
-            unit_id: unit_id.unwrap_or_default(),
-            address: address?,
-            codec: codec?,
+        let more = More {
             deadband,
             heartbeat,
             range,
@@ -108,24 +128,37 @@ impl Point {
             bit_write: if bit_write == Some("rewrite") { BitWrite::Rewrite } else { BitWrite::Mask },
             unit,
             title,
-            class: class.unwrap_or(if is_number { "gauge" } else { "state" }),
+            class: class.or((!is_number).then_some("state")),
+        };
+        Some(Self {
+            name: name?.into(),
+            unit_id: unit_id.unwrap_or_default(),
+            address: address?,
+            codec: Rc::new(codec?),
+            more: (more != More::NONE).then(|| Box::new(more)),
         })
     }
 
+    /// What else is said of it.
+    pub fn more(&self) -> &More {
+        self.more.as_deref().unwrap_or(const { &More::NONE })
+    }
+
     /// What has to be read for it.
-    pub const fn reads(&self) -> Read {
+    pub fn reads(&self) -> Read {
         Read { table: table(self.address.table), address: self.address.address, count: self.codec.registers() }
     }
 
     /// As a point of the source.
     pub fn declare(&self, setup: &mut Setup) -> PointId {
-        let mut point = setup.point(&self.name).title(&self.title).unit(&self.unit);
-        if let Some((low, high)) = self.range {
+        let more = self.more();
+        let mut point = setup.point(&self.name).title(&more.title).unit(&more.unit);
+        if let Some((low, high)) = more.range {
             point = point.range(low, high);
         }
-        point = match self.class {
-            "counter" => point.counter(),
-            "state" => point.state(),
+        point = match more.class {
+            Some("counter") => point.counter(),
+            Some("state") => point.state(),
             _ => point,
         };
         match self.codec.kind() {

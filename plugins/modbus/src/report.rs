@@ -10,22 +10,23 @@ const ROUNDING: f64 = 1.0 + 1e-9;
 /// What was told of a point, and when.
 #[derive(Debug, Default)]
 pub struct Reporter {
-    last: Option<(Sample, u64)>,
+    last: Option<Box<(Sample, u64)>>,
 }
 
 impl Reporter {
     /// Whether it is to be told; `now` is monotonic, in nanoseconds.
     pub fn is_news(&mut self, point: &Point, sample: &Sample, now: u64) -> bool {
-        if point.deadband.is_none() && point.heartbeat.is_none() {
+        let more = point.more();
+        if more.deadband.is_none() && more.heartbeat.is_none() {
             return true;
         }
-        let told = self.last.as_ref().is_some_and(|(last, at)| {
+        let told = self.last.as_deref().is_some_and(|(last, at)| {
             let silent = u128::from(now.saturating_sub(*at));
-            let beats = point.heartbeat.is_some_and(|heartbeat| silent >= heartbeat.as_nanos());
-            !beats && is_same(last, sample, point.deadband.unwrap_or(0.0))
+            let beats = more.heartbeat.is_some_and(|heartbeat| silent >= heartbeat.as_nanos());
+            !beats && is_same(last, sample, more.deadband.unwrap_or(0.0))
         });
         if !told {
-            self.last = Some((sample.clone(), now));
+            self.last = Some(Box::new((sample.clone(), now)));
         }
         !told
     }

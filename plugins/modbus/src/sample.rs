@@ -36,8 +36,18 @@ pub enum Cause {
     Own(u16),
 }
 
-/// Reads all points: a sample for each, in their order.
-pub fn take(points: &[Point], bus: &mut impl Bus) -> Vec<Sample> {
+/// Reads all points: gives a sample for each, in their order.
+pub fn take(points: &[Point], bus: &mut impl Bus, mut give: impl FnMut(usize, Sample)) {
+    let first = points.first().map(|point| point.unit_id);
+    if let Some(unit) = first.filter(|unit| points.iter().all(|point| point.unit_id == *unit)) {
+        let reads: Vec<_> = points.iter().map(Point::reads).collect();
+        // Each result is let go as soon as it is understood.
+        let mut results = bus.read(unit, &reads).into_iter();
+        for (index, point) in points.iter().enumerate() {
+            give(index, results.next().map_or(Sample::Bad(Cause::Own(INVALID)), |result| of(point, result)));
+        }
+        return;
+    }
     let mut units: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
     for (index, point) in points.iter().enumerate() {
         units.entry(point.unit_id).or_default().push(index);
@@ -53,7 +63,7 @@ pub fn take(points: &[Point], bus: &mut impl Bus) -> Vec<Sample> {
             }
         }
     }
-    samples
+    samples.into_iter().enumerate().for_each(|(index, sample)| give(index, sample));
 }
 
 fn of(point: &Point, result: Result<Data, Error>) -> Sample {
@@ -61,7 +71,7 @@ fn of(point: &Point, result: Result<Data, Error>) -> Sample {
         Ok(data) => data,
         Err(error) => return Sample::Bad(cause(&error)),
     };
-    if matches!(&data, Data::Registers(registers) if point.no_value.contains(registers)) {
+    if matches!(&data, Data::Registers(registers) if point.more().no_value.contains(registers)) {
         return Sample::Bad(Cause::Own(NO_VALUE));
     }
     match decode(point, &data) {
@@ -85,7 +95,7 @@ pub fn decode(point: &Point, data: &Data) -> Option<Result<Value, registers::Fau
 
 /// Whether a number lies in the point's range; what is no number always does.
 pub fn is_within(point: &Point, value: &Value) -> bool {
-    match (point.range, number(value)) {
+    match (point.more().range, number(value)) {
         // What is not a number is the host's to refuse.
         (Some((low, high)), Some(number)) => !number.is_finite() || (low..=high).contains(&number),
         _ => true,

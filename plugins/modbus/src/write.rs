@@ -42,7 +42,7 @@ pub fn write(points: &[Point], bus: &mut impl Bus, args: &Json) -> Result<Json, 
     }
     let entry = |key: &str, value| (key.to_owned(), value);
     Ok(Json::Table(vec![
-        entry("point", Json::Text(point.name.clone())),
+        entry("point", Json::Text(point.name.to_string())),
         entry("old", old.map_or(Json::Null, json)),
         entry("new", json(new)),
     ]))
@@ -60,8 +60,8 @@ fn arguments<'p>(points: &'p [Point], args: &Json) -> Result<(&'p Point, Value, 
     let Some(name) = args.get("point").and_then(Json::as_str) else {
         return invalid("`point` is missing: the name of a point".to_owned());
     };
-    let Some(point) = points.iter().find(|point| point.name == name) else {
-        let names: Vec<&str> = points.iter().map(|point| point.name.as_str()).filter(|_| points.len() <= 32).collect();
+    let Some(point) = points.iter().find(|point| *point.name == *name) else {
+        let names: Vec<&str> = points.iter().map(|point| &*point.name).filter(|_| points.len() <= 32).collect();
         let hint = if names.is_empty() { String::new() } else { format!(": {}", suggestion(name, &names)) };
         return invalid(format!("there is no point `{name}`{hint}"));
     };
@@ -69,7 +69,7 @@ fn arguments<'p>(points: &'p [Point], args: &Json) -> Result<(&'p Point, Value, 
         return invalid(format!("`{name}` stands at {}, which no device lets be written", point.address));
     }
     let read_back = match args.get("read_back") {
-        None => point.read_back,
+        None => point.more().read_back,
         Some(Json::Boolean(wanted)) => *wanted,
         Some(other) => return invalid(format!("`read_back` is true or false, not {}", other.kind())),
     };
@@ -77,7 +77,7 @@ fn arguments<'p>(points: &'p [Point], args: &Json) -> Result<(&'p Point, Value, 
         None => return invalid("`value` is missing".to_owned()),
         Some(value) => self::value(point, value)?,
     };
-    if let (false, Some((low, high))) = (is_within(point, &value), point.range) {
+    if let (false, Some((low, high))) = (is_within(point, &value), point.more().range) {
         return invalid(format!("{value} is out of range: {low} to {high}"));
     }
     Ok((point, value, read_back))
@@ -108,7 +108,7 @@ fn request(point: &Point, bus: &mut impl Bus, value: &Value, registers: &[u16]) 
     }
     if let (Some(_), Value::Boolean(on)) = (point.address.bit, value) {
         let (keep, set) = point.codec.mask(*on);
-        return match point.bit_write {
+        return match point.more().bit_write {
             BitWrite::Mask => Ok(Write::MaskRegister((address, keep, set))),
             BitWrite::Rewrite => Ok(Write::Register((address, register(point, bus)? & keep | set))),
         };
@@ -132,7 +132,7 @@ fn register(point: &Point, bus: &mut impl Bus) -> Result<u16, Rejection> {
 fn rejection(error: &Error, point: &Point) -> Rejection {
     Rejection::Failed(match error {
         Error::Denied => return Rejection::Denied,
-        Error::Exception(1) if point.address.bit.is_some() && point.bit_write == BitWrite::Mask => {
+        Error::Exception(1) if point.address.bit.is_some() && point.more().bit_write == BitWrite::Mask => {
             "the device can't change one bit of a register (exception 1 to function 22); bit_write = \"rewrite\" does \
              it by reading and writing all of it"
                 .to_owned()

@@ -95,19 +95,21 @@ impl Codec {
             let message = format!("{} registers where {} belong", registers.len(), self.registers());
             return Err(Fault::new(message, ""));
         }
-        let bytes = self.order.bytes(registers);
         match self.kind {
             Type::Bool => {
-                let register = number(&bytes);
+                let register = self.order.number(registers);
                 Ok(Value::Boolean(match self.bit {
                     Some(bit) => register >> bit & 1 == 1,
                     None => register != 0,
                 }))
             }
-            Type::String(length) => Ok(Value::Text(text(bytes.get(..usize::from(length)).unwrap_or_default()))),
-            Type::F32 => Ok(Value::Real(self.real32(f32::from_bits(number(&bytes) as u32)))),
-            Type::F64 => Ok(Value::Real(self.real64(f64::from_bits(number(&bytes))))),
-            _ => self.whole(signed(self.kind, number(&bytes))),
+            Type::String(length) => {
+                let bytes = self.order.bytes(registers);
+                Ok(Value::Text(text(bytes.get(..usize::from(length)).unwrap_or_default())))
+            }
+            Type::F32 => Ok(Value::Real(self.real32(f32::from_bits(self.order.number(registers) as u32)))),
+            Type::F64 => Ok(Value::Real(self.real64(f64::from_bits(self.order.number(registers))))),
+            _ => self.whole(signed(self.kind, self.order.number(registers))),
         }
     }
 
@@ -125,6 +127,9 @@ impl Codec {
     }
 
     fn real32(&self, raw: f32) -> f64 {
+        if self.scale == Scale::NONE {
+            return Decimal::from_f32(raw).map_or_else(|| f64::from(raw), Decimal::to_f64);
+        }
         let scaled = Decimal::from_f32(raw).and_then(|meant| self.scale.apply(meant));
         scaled.map_or_else(|| self.scale.apply_f64(f64::from(raw)), Decimal::to_f64)
     }
@@ -207,11 +212,6 @@ impl Codec {
             }
         }
     }
-}
-
-/// At most eight bytes, most significant first.
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 fn signed(kind: Type, number: u64) -> i128 {

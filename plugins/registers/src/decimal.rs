@@ -8,8 +8,8 @@
 /// `mantissa * 10^exponent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decimal {
-    mantissa: i128,
-    exponent: i32,
+    pub(crate) mantissa: i128,
+    pub(crate) exponent: i32,
 }
 
 /// Powers of ten that are exact in a double.

@@ -50,6 +50,18 @@ impl Order {
         Err(Fault::new(format!("`{text}` is no byte order"), hint))
     }
 
+    /// At most four registers as one number.
+    pub(crate) fn number(self, registers: &[u16]) -> u64 {
+        let join = |number: u64, register: &u16| match self {
+            Self::ABCD | Self::CDAB => number << 16 | u64::from(*register),
+            Self::BADC | Self::DCBA => number << 16 | u64::from(register.swap_bytes()),
+        };
+        match self {
+            Self::ABCD | Self::BADC => registers.iter().fold(0, join),
+            Self::CDAB | Self::DCBA => registers.iter().rev().fold(0, join),
+        }
+    }
+
     /// The bytes of registers as they came, most significant first.
     pub(crate) fn bytes(self, registers: &[u16]) -> Vec<u8> {
         let bytes_of = |register: &u16| match self {

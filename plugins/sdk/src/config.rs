@@ -180,12 +180,64 @@ fn distance(from: &str, to: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+/// A table with one long list in it, whose elements are read one at a time: a tree of ten thousand points takes
+/// megabytes, of memory that a plugin never gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document<'d> {
+    /// The table. In the place of the list stands an empty one.
+    pub table: Value,
+    /// How many elements the list has.
+    pub length: usize,
+    list: &'d str,
+}
+
+impl<'d> Document<'d> {
+    /// Reads a JSON document; the list stands under `key`.
+    pub fn parse(document: &'d str, key: &str) -> Result<Self, String> {
+        let mut reader = Reader { rest: document, length: document.len() };
+        let (mut entries, mut list, mut length) = (Vec::new(), None, 0);
+        reader.space();
+        let table = if reader.take("{") {
+            reader.list("}", |reader| {
+                let name = reader.key()?;
+                reader.space();
+                let value = if list.is_none() && name == key && reader.rest.starts_with('[') {
+                    let begin = reader.rest;
+                    length = reader.pass_list()?;
+                    list = begin.get(1..begin.len() - reader.rest.len());
+                    Value::Array(Vec::new())
+                } else {
+                    reader.value(1)?
+                };
+                entries.push((name, value));
+                Ok(())
+            })?;
+            Value::Table(entries)
+        } else {
+            reader.value(0)?
+        };
+        reader.end()?;
+        Ok(Self { table, length, list: list.unwrap_or_default() })
+    }
+
+    /// The elements of the list.
+    pub fn elements(&self) -> impl Iterator<Item = Value> + use<'d> {
+        let mut reader = Reader { rest: self.list, length: self.list.len() };
+        // It was read before, and was sound.
+        std::iter::from_fn(move || {
+            reader.space();
+            reader.take(",");
+            reader.value(1).ok()
+        })
+    }
+}
+
 /// Reads a JSON document.
 pub fn parse(document: &str) -> Result<Value, String> {
     let mut reader = Reader { rest: document, length: document.len() };
     let value = reader.value(0)?;
-    reader.space();
-    if reader.rest.is_empty() { Ok(value) } else { Err(reader.error("something after the end")) }
+    reader.end()?;
+    Ok(value)
 }
 
 struct Reader<'d> {
@@ -215,13 +267,7 @@ impl Reader<'_> {
         if self.take("{") {
             let mut entries = Vec::new();
             self.list("}", |reader| {
-                reader.space();
-                let key = reader.text()?;
-                reader.space();
-                if !reader.take(":") {
-                    return Err(reader.error("a colon is missing"));
-                }
-                entries.push((key, reader.value(depth + 1)?));
+                entries.push((reader.key()?, reader.value(depth + 1)?));
                 Ok(())
             })?;
             return Ok(Value::Table(entries));
@@ -230,6 +276,30 @@ impl Reader<'_> {
             return self.text().map(Value::Text);
         }
         self.number()
+    }
+
+    /// Of an entry of a table, with its colon.
+    fn key(&mut self) -> Result<String, String> {
+        self.space();
+        let key = self.text()?;
+        self.space();
+        if self.take(":") { Ok(key) } else { Err(self.error("a colon is missing")) }
+    }
+
+    /// Reads over a list; gives how long it is.
+    fn pass_list(&mut self) -> Result<usize, String> {
+        let mut length = 0;
+        self.take("[");
+        self.list("]", |reader| {
+            length += 1;
+            reader.value(1).map(drop)
+        })?;
+        Ok(length)
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        self.space();
+        if self.rest.is_empty() { Ok(()) } else { Err(self.error("something after the end")) }
     }
 
     fn list(&mut self, end: &str, mut one: impl FnMut(&mut Self) -> Result<(), String>) -> Result<(), String> {
@@ -346,6 +416,33 @@ mod tests {
             [Value::Integer(1), Value::Real(-2.5), Value::Boolean(true), Value::Null, Value::Text("x\né😀".to_owned())]
         );
         assert_eq!(value.get("b"), Some(&Value::Table(Vec::new())));
+    }
+
+    #[test]
+    fn a_long_list_is_read_one_by_one() {
+        for list in ["[]", "[ ]", "[1]", r#"[ {"n": "]\""} , [2, 3],"x"]"#] {
+            let text = format!(r#" {{"a": 1, "list": {list} , "b": "]"}} "#);
+            let (document, whole) = (Document::parse(&text, "list").unwrap(), parse(&text).unwrap());
+            let elements: Vec<Value> = document.elements().collect();
+            assert_eq!(Some(elements.as_slice()), whole.get("list").and_then(Value::as_array), "{text}");
+            assert_eq!((document.length, document.table.get("b")), (elements.len(), whole.get("b")), "{text}");
+            assert_eq!(document.table.get("list"), Some(&Value::Array(Vec::new())));
+            // What is no list is a value like any other.
+            let document = Document::parse(&text, "a").unwrap();
+            assert_eq!((document.elements().count(), document.table), (0, whole));
+        }
+        assert_eq!(Document::parse("7", "list").unwrap().table, Value::Integer(7));
+        for text in [
+            "",
+            "{",
+            r#"{"list": [1 2]}"#,
+            r#"{"list": [1,]}"#,
+            r#"{"list": [1"#,
+            r#"{"list": []} 2"#,
+            r#"{"list" []}"#,
+        ] {
+            assert!(Document::parse(text, "list").is_err(), "{text}");
+        }
     }
 
     #[test]

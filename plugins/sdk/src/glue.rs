@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use crate::bindings::exports::outstation::plugin::sensor::{About, Failure, Outcome, Problem, Trigger};
-use crate::config::{self, Problems};
+use crate::config::Problems;
 use crate::{Command, Commands, Plugin, Poll, Rejection, Setup};
 
 /// The plugin, once `init` has made it, with the points that it declared.
@@ -14,10 +14,7 @@ pub struct Slot<P>(RefCell<Option<(P, Setup)>>);
 /// What is wrong with the configuration.
 pub fn check<P: Plugin>(document: &str) -> Vec<Problem> {
     let mut problems = Problems::default();
-    match config::parse(document) {
-        Ok(config) => P::check(&config, &mut problems),
-        Err(reason) => problems.add("", format!("not JSON: {reason}")),
-    }
+    P::check_document(document, &mut problems);
     problems.into_list()
 }
 
@@ -30,8 +27,9 @@ impl<P: Plugin> Slot<P> {
 
     /// Makes the plugin.
     pub fn init(&self) -> Result<(), Failure> {
-        let mut setup = setup()?;
+        let mut setup = Setup::default();
         let plugin = P::start(&mut setup)?;
+        setup.forget_config();
         self.0.replace(Some((plugin, setup)));
         Ok(())
     }
@@ -39,15 +37,13 @@ impl<P: Plugin> Slot<P> {
     /// What there is; without `init` from a plugin that is made for this question and thrown away.
     pub fn describe(&self, name: &str, version: &str, vendor: &str) -> About {
         let points = match &*self.0.borrow() {
-            Some((_, setup)) => setup.points().to_vec(),
-            None => match setup() {
-                Ok(mut scratch) => {
-                    // It may fail for want of a device. What was declared until then counts.
-                    let _ = P::start(&mut scratch);
-                    scratch.points().to_vec()
-                }
-                Err(_) => Vec::new(),
-            },
+            Some((_, setup)) => setup.points(),
+            None => {
+                let mut scratch = Setup::default();
+                // It may fail for want of a device. What was declared until then counts.
+                let _ = P::start(&mut scratch);
+                scratch.points()
+            }
         };
         About {
             name: name.to_owned(),
@@ -84,13 +80,5 @@ impl<P: Commands> Slot<P> {
             Some((plugin, _)) => plugin.command(command).map(|result| result.to_string()),
             None => Err(Rejection::Failed("a command before init".to_owned())),
         }
-    }
-}
-
-fn setup() -> Result<Setup, Failure> {
-    let document = crate::bindings::outstation::host::config::document();
-    match config::parse(&document) {
-        Ok(config) => Ok(Setup::new(config)),
-        Err(reason) => Err(Failure::Config(format!("not JSON: {reason}"))),
     }
 }

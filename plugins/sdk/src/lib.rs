@@ -104,6 +104,15 @@ pub trait Plugin: Sized {
         problems.unknown_keys("", config, &[]);
     }
 
+    /// The same of the document as it comes, as JSON. Only for a plugin whose configuration is so long that it is not to
+    /// be in memory as a whole: see [`config::Document`] and [`Setup::document`].
+    fn check_document(document: &str, problems: &mut Problems) {
+        match config::parse(document) {
+            Ok(config) => Self::check(&config, problems),
+            Err(reason) => problems.add("", format!("not JSON: {reason}")),
+        }
+    }
+
     /// The end: the last chance to write [`state`].
     fn stop(&mut self) {}
 }

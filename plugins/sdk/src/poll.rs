@@ -40,6 +40,11 @@ impl<'s> Poll<'s> {
         }
     }
 
+    /// Makes room for so many readings. Without it there is room for up to twice as many as are given.
+    pub fn reserve(&mut self, readings: usize) {
+        self.outcome.readings.reserve_exact(readings);
+    }
+
     /// A good value, as of now.
     pub fn good(&mut self, point: PointId, value: impl Into<Value>) {
         self.push(point, Some(value.into()), Quality { severity: Severity::Good, code: 0 }, None);

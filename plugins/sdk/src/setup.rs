@@ -1,5 +1,8 @@
 //! What a plugin is made from: its configuration and the list of its points.
 
+use std::cell::OnceCell;
+
+use crate::bindings::outstation::host::config as host;
 use crate::bindings::outstation::types::types::{Point, PointClass, ValueKind};
 use crate::config;
 
@@ -8,19 +11,29 @@ use crate::config;
 pub struct PointId(pub(crate) u32);
 
 /// The configuration, and the points that are being declared.
+#[derive(Default)]
 pub struct Setup {
-    config: config::Value,
-    points: Vec<Point>,
+    /// Both as soon as somebody asks, and until the start is over.
+    document: OnceCell<String>,
+    config: OnceCell<config::Value>,
+    points: Declared,
 }
 
 impl Setup {
-    pub(crate) const fn new(config: config::Value) -> Self {
-        Self { config, points: Vec::new() }
+    /// The source's `config` table; `check` has accepted it.
+    pub fn config(&self) -> &config::Value {
+        // What is no JSON was refused by `check`.
+        self.config.get_or_init(|| config::parse(&host::document()).unwrap_or(config::Value::Null))
     }
 
-    /// The source's `config` table; `check` has accepted it.
-    pub const fn config(&self) -> &config::Value {
-        &self.config
+    /// The same as it comes, as JSON: for [`config::Document`].
+    pub fn document(&self) -> &str {
+        self.document.get_or_init(host::document)
+    }
+
+    /// Makes room for so many points more. Without it there is room for up to twice as many as are declared.
+    pub fn reserve(&mut self, points: usize) {
+        self.points.rows.reserve_exact(points);
     }
 
     /// Begins the declaration of a point (letters, digits, `_ - .`); the kind of its values ends it.
@@ -39,18 +52,90 @@ impl Setup {
 
     /// Forgets all points; those declared from now on count from the beginning.
     pub fn clear(&mut self) {
-        self.points.clear();
+        self.points = Declared::default();
     }
 
-    pub(crate) fn points(&self) -> &[Point] {
-        &self.points
+    pub(crate) fn points(&self) -> Vec<Point> {
+        self.points.list()
+    }
+
+    /// The memory that it takes is better used; who asks again is given it anew.
+    pub(crate) fn forget_config(&mut self) {
+        self.document.take();
+        self.config.take();
+    }
+}
+
+/// Points as they are kept: there may be ten thousand, and most have a name and a kind and nothing else.
+#[derive(Default)]
+struct Declared {
+    rows: Vec<Row>,
+    /// Their names, titles and units, one after another.
+    texts: String,
+    ranges: Vec<(u32, (f64, f64))>,
+    attributes: Vec<(u32, Vec<(String, String)>)>,
+}
+
+/// A point; its texts end here.
+struct Row {
+    id: u32,
+    title: u32,
+    unit: u32,
+    kind: ValueKind,
+    class: PointClass,
+}
+
+impl Declared {
+    fn push(&mut self, point: Point) -> PointId {
+        let number = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        let mut end = |text: &str| {
+            self.texts.push_str(text);
+            u32::try_from(self.texts.len()).unwrap_or(u32::MAX)
+        };
+        let (id, title, unit) = (end(&point.id), end(&point.title), end(&point.unit));
+        self.rows.push(Row { id, title, unit, kind: point.kind, class: point.class });
+        self.ranges.extend(point.range.map(|range| (number, range)));
+        if !point.attributes.is_empty() {
+            self.attributes.push((number, point.attributes));
+        }
+        PointId(number)
+    }
+
+    /// As the host is told of them.
+    fn list(&self) -> Vec<Point> {
+        let text = |begin: u32, end: u32| self.texts.get(begin as usize..end as usize).unwrap_or_default().to_owned();
+        let mut begin = 0;
+        let mut points: Vec<Point> = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            points.push(Point {
+                id: text(begin, row.id),
+                title: text(row.id, row.title),
+                kind: row.kind,
+                class: row.class,
+                unit: text(row.title, row.unit),
+                range: None,
+                attributes: Vec::new(),
+            });
+            begin = row.unit;
+        }
+        for (number, range) in &self.ranges {
+            if let Some(point) = points.get_mut(*number as usize) {
+                point.range = Some(*range);
+            }
+        }
+        for (number, attributes) in &self.attributes {
+            if let Some(point) = points.get_mut(*number as usize) {
+                point.attributes.clone_from(attributes);
+            }
+        }
+        points
     }
 }
 
 /// A point that is being declared: a gauge without a unit, unless something else is said.
 #[must_use = "real(), integer() and so on declare the point"]
 pub struct Declare<'s> {
-    points: &'s mut Vec<Point>,
+    points: &'s mut Declared,
     point: Point,
 }
 
@@ -129,8 +214,39 @@ impl Declare<'_> {
 
     fn declare(mut self, kind: ValueKind) -> PointId {
         self.point.kind = kind;
-        let id = PointId(u32::try_from(self.points.len()).unwrap_or(u32::MAX));
-        self.points.push(self.point);
-        id
+        self.points.push(self.point)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_told_as_they_were_declared() {
+        let mut setup = Setup::default();
+        setup.reserve(3);
+        let one = setup.point("a").title("A").unit("mm").range(0.0, 1.5).attribute("x", "y").real();
+        let two = setup.point("b").counter().unsigned();
+        let three = setup.point("c").unit("s").state().attribute("z", "").boolean();
+        assert_eq!([one, two, three], [PointId(0), PointId(1), PointId(2)]);
+        let told = format!("{:?}", setup.points());
+        let point = |id: &str, title: &str, kind, class, unit: &str, range, attributes: &[(&str, &str)]| Point {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            kind,
+            class,
+            unit: unit.to_owned(),
+            range,
+            attributes: attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        let expected = [
+            point("a", "A", ValueKind::Real, PointClass::Gauge, "mm", Some((0.0, 1.5)), &[("x", "y")]),
+            point("b", "", ValueKind::Unsigned, PointClass::Counter, "", None, &[]),
+            point("c", "", ValueKind::Boolean, PointClass::State, "s", None, &[("z", "")]),
+        ];
+        assert_eq!(told, format!("{expected:?}"));
+        setup.clear();
+        assert_eq!((setup.points().len(), setup.point("d").text()), (0, PointId(0)));
     }
 }

@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use outstation_sdk::config::parse;
 use registers::Kind;
 
 use super::*;
 
 fn problems(config: &str) -> Vec<(String, String)> {
     let mut problems = Problems::default();
-    Options::read(&parse(config).unwrap(), &mut problems);
+    Options::read(config, &mut problems);
     let shown = |problem: &outstation_sdk::config::Problem| {
         (problem.path.clone(), format!("{}; {}", problem.message, problem.hint.as_deref().unwrap_or_default()))
     };
@@ -22,7 +21,7 @@ fn of_point(point: &str) -> Vec<(String, String)> {
 
 fn points(list: &str) -> Vec<Point> {
     let mut problems = Problems::default();
-    let config = parse(&format!(r#"{{"bus": "b", "unit": 1, "points": [{list}]}}"#)).unwrap();
+    let config = format!(r#"{{"bus": "b", "unit": 1, "points": [{list}]}}"#);
     let options = Options::read(&config, &mut problems);
     assert!(problems.list().is_empty(), "{:?}", problems.list());
     options.points
@@ -37,7 +36,7 @@ fn the_example_of_the_contract_is_right() {
     );
     assert_eq!(points.len(), 2);
     assert_eq!((points[0].codec.kind(), points[1].codec.kind()), (Kind::Real, Kind::Boolean));
-    assert_eq!(points[0].heartbeat, Some(std::time::Duration::from_secs(60)));
+    assert_eq!(points[0].more().heartbeat, Some(std::time::Duration::from_secs(60)));
 }
 
 #[test]
@@ -125,9 +124,9 @@ fn values_that_are_none_are_told_as_data_sheets_do() {
            {"name": "b", "address": "input:0", "type": "u32", "order": "CDAB", "no_value": [4294967295, 1]},
            {"name": "c", "address": "input:0", "type": "i32", "scale": 0.1, "no_value": -1}"#,
     );
-    assert_eq!(points[0].no_value, [[0x8000]]);
-    assert_eq!(points[1].no_value, [[0xffff, 0xffff], [1, 0]]);
-    assert_eq!(points[2].no_value, [[0xffff, 0xffff]], "raw, before the scale");
+    assert_eq!(points[0].more().no_value, [[0x8000]]);
+    assert_eq!(points[1].more().no_value, [[0xffff, 0xffff], [1, 0]]);
+    assert_eq!(points[2].more().no_value, [[0xffff, 0xffff]], "raw, before the scale");
     let wrong = of_point(r#"{"name": "a", "address": "input:0", "no_value": 65536}"#);
     assert!(wrong[0].0 == "/points/0/no_value" && wrong[0].1.contains("0 to 65535"), "{wrong:?}");
 }

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use outstation_sdk::Problems;
-use outstation_sdk::config::parse;
 use outstation_sdk::modbus::{Read, Table, Write, Written};
 
 use super::*;
@@ -83,7 +82,7 @@ impl Bus for Fake {
 /// Points from a list as in the configuration; unit 1.
 pub fn points(list: &str) -> Vec<Point> {
     let mut problems = Problems::default();
-    let config = parse(&format!(r#"{{"bus": "b", "unit": 1, "points": [{list}]}}"#)).unwrap();
+    let config = format!(r#"{{"bus": "b", "unit": 1, "points": [{list}]}}"#);
     let options = Options::read(&config, &mut problems);
     assert!(problems.list().is_empty(), "{:?}", problems.list());
     options.points
@@ -95,7 +94,12 @@ pub fn bus(registers: &[u16]) -> Fake {
 }
 
 fn samples(list: &str, bus: &mut Fake) -> Vec<Sample> {
-    take(&points(list), bus)
+    let mut samples = Vec::new();
+    take(&points(list), bus, |index, sample| {
+        assert_eq!(index, samples.len(), "in their order");
+        samples.push(sample);
+    });
+    samples
 }
 
 #[test]
