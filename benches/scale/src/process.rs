@@ -108,9 +108,13 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// The agent on `agent.toml` in that folder.
+/// The agent on `agent.toml` in that folder, with the environment that the packaged service gives it.
 pub fn agent(program: &Path, plugins: &Path, folder: &Path) -> Result<Process, String> {
-    Process::start(on(program, "run", folder).env("OUTSTATION_PLUGIN_DIRS", plugins), folder.join("agent.log"))
+    let unit = include_str!("../../../packaging/debian/outstation.service");
+    let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+    let mut command = on(program, "run", folder);
+    command.envs(settings.flat_map(str::split_whitespace).filter_map(|setting| setting.split_once('=')));
+    Process::start(command.env("OUTSTATION_PLUGIN_DIRS", plugins), folder.join("agent.log"))
 }
 
 /// What it says of itself.

@@ -52,8 +52,8 @@ fn what_is_wrong_in_a_long_list_is_said_at_its_place() {
         let problem = loaded.origins.of_config("a").plugin_problem(pointer, "wrong".into(), None);
         problem.place.map(|place| (place.line, place.column))
     };
-    assert_eq!(place("/points/500/scale"), Some((504, 54)));
-    assert_eq!(place("/points/999/deep/1/z"), Some((1003, 41)));
+    assert_eq!(place("/points/500/scale"), Some((504, 53)));
+    assert_eq!(place("/points/999/deep/1/z"), Some((1003, 39)));
     assert_eq!(place("/points/1000"), Some((3, 10)));
     assert_eq!(loaded.origins.place(&["source", "a", "config", "points", "7", "name"]).map(|at| at.line), Some(11));
 }
