@@ -75,3 +75,31 @@ fn reasons_are_words() {
     assert_eq!(Quality::bad(Quality::OWN + 1).word(&own), "reason-1");
     assert_eq!(Quality::bad(77).word(&own), "unspecified");
 }
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "[a-zé]{1,8}"]
+}
+
+fn point() -> impl Strategy<Value = Point> {
+    let kind = prop_oneof![Just(Kind::Boolean), Just(Kind::Real), Just(Kind::Text)];
+    let class = prop_oneof![Just(Class::Gauge), Just(Class::State)];
+    let range = proptest::option::of((-9.0..0.0, 0.0..9.0));
+    (text(), text(), kind, class, text(), range, proptest::collection::vec((text(), text()), 0..3)).prop_map(
+        |(id, title, kind, class, unit, range, attributes)| Point { id, title, kind, class, unit, range, attributes },
+    )
+}
+
+proptest! {
+    #[test]
+    fn points_come_back_as_they_were(rows in proptest::collection::vec(point(), 0..20)) {
+        let points: Points = rows.iter().cloned().collect();
+        prop_assert_eq!(points.iter().collect::<Vec<_>>(), rows.clone());
+        prop_assert_eq!((points.get(rows.len()), points.kind(rows.len())), (None, None));
+        let ids: Vec<&str> = rows.iter().map(|point| point.id.as_str()).collect();
+        prop_assert_eq!(points.ids().iter().collect::<Vec<_>>(), ids.clone());
+        prop_assert_eq!(points.ids().get(rows.len()), None);
+        let json = serde_json::to_string(points.ids()).unwrap();
+        prop_assert_eq!(&json, &serde_json::to_string(&ids).unwrap());
+        prop_assert_eq!(&serde_json::from_str::<Names>(&json).unwrap(), points.ids());
+    }
+}
