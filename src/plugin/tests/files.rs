@@ -304,10 +304,29 @@ async fn the_compiler_has_limits() {
     let limits = CompileLimits { wall: Duration::from_millis(100), ..CompileLimits::default() };
     let said = reason(with(sleeper, limits).load(&file).await);
     assert!(said.contains("longer than"), "{said}");
+    let killed = Compiler { program: "/bin/sh".into(), arguments: vec!["-c".into(), "kill -9 $$".into()] };
+    let said = reason(with(killed, CompileLimits::default()).load(&file).await);
+    assert!(said.contains("was killed"), "{said}");
     let liar = Compiler { program: "/bin/true".into(), arguments: Vec::new() };
     let said = reason(with(liar, CompileLimits::default()).load(&file).await);
     assert!(said.contains("cannot be loaded"), "{said}");
     let missing = Compiler { program: "/nonexistent".into(), arguments: Vec::new() };
     let said = reason(with(missing, CompileLimits::default()).load(&file).await);
     assert!(said.contains("cannot be started"), "{said}");
+}
+
+/// A limit that the service manager sets, lower than the compiler's own: it stays, and is no reason not to compile. Without
+/// the right to raise it, as the agent has none.
+#[tokio::test]
+async fn a_limit_that_is_lower_already_stays() {
+    let bench = Bench::new();
+    let file = bench.named("steady");
+    let Compiler { program, arguments } = shell("ulimit -v 1000000");
+    let limited = if rustix::process::geteuid().is_root() {
+        let before = ["--bounding-set".into(), "-sys_resource".into(), program.into_os_string()];
+        Compiler { program: "/usr/bin/setpriv".into(), arguments: before.into_iter().chain(arguments).collect() }
+    } else {
+        Compiler { program, arguments }
+    };
+    bench.with_compiler("limited", limited, CompileLimits::default()).load(&file).await.expect("it loads");
 }
