@@ -63,7 +63,7 @@ fn group_plans(route: &Route, batch: &Batch, time: Timestamp, group: &[usize], p
 
 /// Most bytes that a reading takes in a payload.
 fn reading_bytes(route: &Route, reading: &Reading) -> usize {
-    let name = route.points.get(reading.point as usize).map_or(0, |name| text_bytes(name)) + 4;
+    let name = route.points.get(reading.point as usize).map_or(0, text_bytes) + 4;
     let value = match &reading.value {
         None => 0,
         Some(Value::Boolean(_)) => 5,
