@@ -25,7 +25,7 @@ use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::{State, WINDOW};
 use super::storage::{Storage, StorageError};
-use super::types::{Damage, Drops, GapReason, Now, Options, WhenFull};
+use super::types::{Damage, Drops, Gap, GapReason, Now, Options, WhenFull};
 
 /// After the disk failed it is tried again so much later; twice as long each time, up to the second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -35,6 +35,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const LEASE_PART: u64 = 16;
 const LEASE_MIN: u64 = 8;
 const LEASE_MAX: u64 = WINDOW / 2;
+/// So many gaps are remembered; of more, the oldest are on the disk alone.
+const SAID_GAPS_MAX: usize = 64;
 
 /// A log on disk with delivery state. See the module's head.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub struct Spool<S: Storage> {
     pub(super) packing: Option<Packing>,
     pub(super) damage: Vec<Damage>,
     pub(super) drops: Drops,
+    /// Gaps that this life gave a number, until they are settled: one whose frame can't be read any more is said again.
+    pub(super) said_gaps: BTreeMap<u64, Gap>,
     /// Of the segment in which something was found to be lost last.
     pub(super) evidence: Option<Evidence>,
 }
@@ -207,6 +211,16 @@ impl<S: Storage> Spool<S> {
         if self.written_mark.lease.saturating_sub(self.lease_from()) < self.lease_ahead() / 2 {
             self.state_dirty = true;
         }
+    }
+
+    /// This gap has a number now.
+    pub(super) fn remember_gap(&mut self, number: u64, gap: &Gap) {
+        let delivery = &self.state.delivery;
+        self.said_gaps.retain(|number, _| !delivery.is_done(*number));
+        if self.said_gaps.len() >= SAID_GAPS_MAX {
+            self.said_gaps.pop_first();
+        }
+        self.said_gaps.insert(number, gap.clone());
     }
 
     /// The disk refused: the segment is set aside, and what is not durable stays in memory.

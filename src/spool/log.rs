@@ -199,6 +199,7 @@ impl<S: Storage> Spool<S> {
             }
             let first = self.state.next;
             self.state.next = first.saturating_add(1);
+            self.remember_gap(first, &gap);
             self.pending.push(Item { first, count: 1, time_ns: self.now.wall_ns, body: ItemBody::Gap(gap) });
             self.state_dirty = true;
             self.urgent();

@@ -149,6 +149,11 @@ impl<S: Storage> Spool<S> {
             for (run, from, to) in split(before, after, from, to) {
                 gap::join(&mut self.state.open_gaps, evidence.gap(&run, from, to));
             }
+            // What was to say that others are missing is missing itself.
+            let unsaid: Vec<u64> = self.said_gaps.range(from..to).map(|(number, _)| *number).collect();
+            for gap in unsaid.iter().filter_map(|number| self.said_gaps.remove(number)) {
+                gap::join(&mut self.state.open_gaps, gap);
+            }
             lost += self.state.delivery.drop_range(from, to);
         }
         if lost > 0 {

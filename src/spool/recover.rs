@@ -157,6 +157,7 @@ impl<S: Storage> Spool<S> {
             packing: None,
             damage: Vec::new(),
             drops: Drops::default(),
+            said_gaps: std::collections::BTreeMap::new(),
             evidence: None,
         }
     }

@@ -29,6 +29,8 @@ use super::types::{Entry, Error, Gap, GapReason, Now, OpenError, Options};
 const LOOKS_MAX: usize = 40;
 /// Faults that are told one by one.
 const FAULTS_MAX: usize = 4096;
+/// What is said of a place whose bytes are not those that were written.
+const DAMAGED: &str = "is damaged";
 
 /// Something that is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,11 +258,12 @@ impl<S: Storage> View<S> {
         let mut faults: Vec<Fault> = Vec::new();
         let mut missing = Vec::new();
         let mut routes = BTreeSet::new();
+        let mut entered = false;
         loop {
             let unreadable = scan.unreadable();
             match scan.step(&mut self.spool.storage) {
                 Step::Damage { from, to } => {
-                    let what = if scan.unreadable() > unreadable { "can't be read" } else { "is damaged" };
+                    let what = if scan.unreadable() > unreadable { "can't be read" } else { DAMAGED };
                     let (from, to) = (u64::from(from), u64::from(to));
                     faults.push(Fault { file: Some(segment.slot.name()), from, to, what, lost: Vec::new() });
                 }
@@ -268,7 +271,16 @@ impl<S: Storage> View<S> {
                     missing.push((faults.len(), from, to.min(segment.end), before, scan.run()));
                 }
                 Step::End { .. } => break,
-                Step::Commit { new_run: true, .. } => routes.clear(),
+                Step::Commit { commit, new_run } => {
+                    if !open && !std::mem::replace(&mut entered, true) && commit.first == segment.header.first {
+                        // Before it stood the opening alone, which counts no more. A cut leaves it so when the file was
+                        // to be used again: its messages were done, which the disk did not know yet.
+                        faults.retain(|fault| fault.what != DAMAGED);
+                    }
+                    if new_run {
+                        routes.clear();
+                    }
+                }
                 Step::Frame { head, .. } if head.kind == FrameKind::Route => {
                     routes.insert(head.route);
                 }
@@ -277,7 +289,7 @@ impl<S: Storage> View<S> {
                     let end = head.first.saturating_add(u64::from(head.count)).min(segment.end);
                     missing.push((faults.len(), head.first, end, Some(run), None));
                 }
-                Step::Commit { .. } | Step::Frame { .. } => {}
+                Step::Frame { .. } => {}
             }
         }
         if !open {

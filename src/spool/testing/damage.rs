@@ -97,6 +97,42 @@ pub(super) fn harm(sim: &mut Sim, rng: &mut Rng) -> String {
 }
 
 /// F-5, F-6, F-11: bits that flipped, pages that can't be read, pages of NUL.
+/// A gap that was durable, and not delivered yet, stands on a page that can't be read any more: what it named is named again.
+#[test]
+fn a_gap_that_cannot_be_read_is_said_again() {
+    let (mut spool, _) = Spool::open(Sim::default(), options(), *b"ABCD", at(0)).expect("opens");
+    for n in 0..10 {
+        spool.append(at(n), &route("a"), 1, 5, b"x").expect("fits");
+    }
+    let refusal = Refusal {
+        number: 3,
+        reason: GapReason::Rejected,
+        store: spool.store(),
+        boot: spool.boot(),
+        seq: spool.run.seq(3),
+        source: Some("a".into()),
+        time_ns: 5,
+    };
+    spool.refused(at(10), &refusal);
+    spool.sync(at(11)).expect("syncs");
+    let name = spool.active.as_ref().expect("a segment").slot.name();
+    spool.storage.trouble.unreadable = (0..u64::from(SEGMENT) / 4096).map(|page| (name.clone(), page * 4096)).collect();
+    spool.read(0, 30_000, &mut Vec::new()).expect("goes on");
+    spool.storage.trouble.unreadable.clear();
+    spool.sync(at(12)).expect("syncs");
+    let mut entries = Vec::new();
+    spool.read(0, 30_000, &mut entries).expect("reads");
+    let named = |entry: &Entry| match &entry.body {
+        Body::Gap(gap) => Some((gap.reason, gap.first, gap.last)),
+        Body::Record { .. } => None,
+    };
+    let named: Vec<_> = entries.iter().filter_map(named).collect();
+    assert!(named.contains(&(GapReason::Rejected, 3, 3)), "{named:?}");
+    // The other nine, and the gap that was lost.
+    let corrupt = named.iter().filter(|(reason, ..)| *reason == GapReason::Corrupt);
+    assert_eq!(corrupt.map(|(_, first, last)| last - first + 1).sum::<u64>(), 10, "{named:?}");
+}
+
 #[test]
 fn damage_is_skipped_and_named() {
     for seed in setting("SPOOL_DAMAGE_SEED", 1)..=CASES {
