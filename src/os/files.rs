@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
-use crate::spool::{FileInfo, Storage, StorageError, StorageErrorKind};
+use crate::spool::{Deferred, FileInfo, Storage, StorageError, StorageErrorKind};
 
 /// Files that are held open at once.
 const OPEN_MAX: usize = 16;
@@ -59,6 +59,47 @@ pub struct Folder {
     handle: File,
     /// Used last at the end.
     open: Vec<(String, File)>,
+    /// What flushes are begun on, and of which file.
+    flushing: Flushing,
+}
+
+/// A file of its own for flushes: the kernel says once to each open file that it could not write, so that whoever flushes
+/// beside has no other's answer taken away.
+#[derive(Debug, Default)]
+enum Flushing {
+    #[default]
+    None,
+    UnderWay(String),
+    Over(String, File),
+}
+
+impl Flushing {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::UnderWay(name) | Self::Over(name, _) => Some(name),
+        }
+    }
+}
+
+/// A flush that was begun. Whoever has it makes it, on any thread.
+#[derive(Debug)]
+pub struct Flush {
+    file: File,
+    name: String,
+    outcome: Option<Result<(), StorageError>>,
+}
+
+impl Flush {
+    /// Makes it; returns when the disk has answered.
+    pub fn make(&mut self) {
+        let (file, name) = (&self.file, &self.name);
+        self.outcome.get_or_insert_with(|| flush(file, name));
+    }
+}
+
+fn flush(file: &File, name: &str) -> Result<(), StorageError> {
+    file.sync_data().map_err(|error| refusal("sync", name, &error))
 }
 
 impl Folder {
@@ -87,7 +128,7 @@ impl Folder {
         }
         // A disk that refuses this is no reason to stay away: the holder is only harder to name.
         let _ = write_pid(path);
-        Ok(Self { path: path.to_owned(), handle, open: Vec::new() })
+        Ok(Self { path: path.to_owned(), handle, open: Vec::new(), flushing: Flushing::None })
     }
 
     /// The process that holds a folder, if one does.
@@ -118,8 +159,12 @@ impl Folder {
                 writable.or_else(|_| File::open(&path)).map_err(|error| refusal(operation, name, &error))?
             }
         };
-        if self.open.len() >= OPEN_MAX {
-            self.open.remove(0);
+        let may_go = |(known, _): &(String, File)| self.flushing.name() != Some(known);
+        if self.open.len() >= OPEN_MAX
+            && let Some(at) = self.open.iter().position(may_go)
+        {
+            // One that is being flushed stays: opened anew, it would hear nothing of what was refused before.
+            self.open.remove(at);
         }
         self.open.push((name.to_owned(), file));
         Ok(())
@@ -127,6 +172,9 @@ impl Folder {
 
     fn close(&mut self, name: &str) {
         self.open.retain(|(known, _)| known != name);
+        if self.flushing.name() == Some(name) {
+            self.flushing = Flushing::None;
+        }
     }
 }
 
@@ -298,8 +346,7 @@ impl Storage for Folder {
     }
 
     fn sync(&mut self, name: &str) -> Result<(), StorageError> {
-        let file = self.file("sync", name)?;
-        file.sync_data().map_err(|error| refusal("sync", name, &error))
+        flush(self.file("sync", name)?, name)
     }
 
     fn sync_folder(&mut self) -> Result<(), StorageError> {
@@ -315,6 +362,27 @@ impl Storage for Folder {
     fn remove(&mut self, name: &str) -> Result<(), StorageError> {
         self.close(name);
         std::fs::remove_file(self.path.join(name)).map_err(|error| refusal("remove", name, &error))
+    }
+}
+
+impl Deferred for Folder {
+    type Flush = Flush;
+
+    fn begin_flush(&mut self, name: &str) -> Result<Flush, StorageError> {
+        let file = match std::mem::replace(&mut self.flushing, Flushing::UnderWay(name.to_owned())) {
+            Flushing::Over(known, file) if known == name => file,
+            _ => File::open(self.path.join(name)).map_err(|error| refusal("sync", name, &error))?,
+        };
+        Ok(Flush { file, name: name.to_owned(), outcome: None })
+    }
+
+    fn end_flush(&mut self, mut flush: Flush) -> Result<(), StorageError> {
+        flush.make();
+        let Flush { file, name, outcome } = flush;
+        if self.flushing.name() == Some(&name) {
+            self.flushing = Flushing::Over(name, file);
+        }
+        outcome.unwrap_or(Ok(()))
     }
 }
 

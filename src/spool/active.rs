@@ -17,7 +17,7 @@ use super::pending::Item;
 use super::pool::Slot;
 use super::sabotage::{self, Fault};
 use super::squeeze::squeeze;
-use super::storage::{Storage, StorageError};
+use super::storage::{Deferred, Storage, StorageError};
 use super::summary::Summary;
 use super::types::Route;
 
@@ -160,8 +160,10 @@ pub(crate) struct Active {
     pub(crate) summary: Summary,
     /// Only delivery state and gaps may be written: it came from the reserve.
     pub(crate) reserve: bool,
-    /// Something is written and not durable.
-    pub(crate) dirty: bool,
+    /// Something is written and no flush of it was begun.
+    dirty: bool,
+    /// A flush is under way.
+    flushing: bool,
     /// Age clock at its first record.
     pub(crate) first_age_ms: Option<u64>,
     /// Age clock at its last record.
@@ -175,8 +177,9 @@ pub(crate) struct Active {
     written_end: u32,
     durable: u32,
     commit_start: Option<u32>,
-    /// Where the last frame stands, if it is a state that is not durable: the next state may take its place.
-    state_at: Option<u32>,
+    /// Where the last frame stands, if it is a state that is not durable, and up to which number the log went before it:
+    /// the next state may take its place.
+    state_at: Option<(u32, u64)>,
     routes: BTreeMap<Route, u16>,
 }
 
@@ -198,6 +201,7 @@ impl Active {
             summary,
             reserve: false,
             dirty: false,
+            flushing: false,
             first_age_ms: None,
             last_age_ms: header.age_ms,
             dense: 0,
@@ -367,11 +371,13 @@ impl Active {
         storage.write(&self.name, 0, &self.header.encode())
     }
 
-    /// Takes back the last frame if it is a state that is not durable; gives the offset for [`Self::undo`].
-    pub(crate) fn rewind(&mut self) -> u32 {
+    /// Takes back the last frame if it is a state that is not durable; gives the offset for [`Self::undo`], and the number
+    /// that the log goes to then.
+    pub(crate) fn rewind(&mut self, log_end: u64) -> (u32, u64) {
         let before = self.offset;
-        self.offset = self.state_at.unwrap_or(before);
-        before
+        let (offset, log_end) = self.state_at.unwrap_or((before, log_end));
+        self.offset = offset;
+        (before, log_end)
     }
 
     /// The frame that was taken back stands after all.
@@ -379,9 +385,9 @@ impl Active {
         self.offset = offset;
     }
 
-    /// The frame written last, of this size, is a state alone.
-    pub(crate) fn state_written(&mut self, size: u32) {
-        self.state_at = self.offset.checked_sub(size);
+    /// The frame written last, of this size, is a state alone; before it the log went up to `log_end`.
+    pub(crate) fn state_written(&mut self, size: u32, log_end: u64) {
+        self.state_at = self.offset.checked_sub(size).map(|offset| (offset, log_end));
     }
 
     /// Makes all that was written durable.
@@ -389,14 +395,46 @@ impl Active {
         if !sabotage::on(Fault::NoSync) {
             storage.sync(&self.name)?;
         }
+        self.end_commit();
+        self.durable = page_up(self.offset);
+        self.flushing = false;
+        Ok(())
+    }
+
+    /// Begins to make all that was written durable. What is written from now on is not.
+    pub(crate) fn begin_flush<S: Deferred>(&mut self, storage: &mut S) -> Result<S::Flush, StorageError> {
+        let flush = storage.begin_flush(&self.name)?;
+        self.end_commit();
+        self.flushing = true;
+        Ok(flush)
+    }
+
+    /// The flush is made: what was written up to here by then is durable. Gives the bytes that were not before.
+    pub(crate) fn flushed(&mut self, to: u32) -> u32 {
+        self.flushing = false;
+        let bytes = to.saturating_sub(self.durable);
+        self.durable = self.durable.max(to);
+        bytes
+    }
+
+    /// No page is written again that a flush was begun for.
+    fn end_commit(&mut self) {
         if !sabotage::on(Fault::PageWrittenTwice) {
             self.offset = page_up(self.offset);
             self.commit_start = None;
         }
-        self.durable = page_up(self.offset);
         self.state_at = None;
         self.dirty = false;
-        Ok(())
+    }
+
+    /// Something is written and not durable.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty || self.flushing
+    }
+
+    /// Something is written that no flush was begun for.
+    pub(crate) fn wants_flush(&self) -> bool {
+        self.dirty
     }
 
     /// Writes the footer; nothing is written into the segment after it. Not durable yet.

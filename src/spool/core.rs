@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::active::{Active, Stamp};
 use super::bytes::len_u32;
+use super::flush::Flight;
 use super::format::{FrameHead, Header, Kind, Run};
 use super::gap;
 use super::lost::Evidence;
@@ -53,6 +54,10 @@ pub struct Spool<S: Storage> {
     /// Lease and low-water mark of the state frame written last, and of the durable one.
     pub(super) written_mark: Mark,
     pub(super) durable_mark: Mark,
+    /// State frames of this life.
+    pub(super) states_written: u64,
+    /// The flush that is under way.
+    pub(super) flight: Option<Flight>,
     pub(super) run: Run,
     pub(super) next_segment: u64,
     pub(super) values: BTreeMap<(String, String), Vec<u8>>,
@@ -197,11 +202,13 @@ impl<S: Storage> Spool<S> {
         self.handed_below.max(self.state.delivery.done_below())
     }
 
-    /// Never below the durable one, under which sending goes on until this one is durable: it may be this one alone that
-    /// a crash leaves.
+    /// Never below the durable one, under which sending goes on until this one is durable, or one that is being flushed: it
+    /// may be this one alone that a crash leaves.
     pub(super) fn lease(&self) -> u64 {
         let ahead = self.lease_from().saturating_add(self.lease_ahead());
-        let promised = if self.closing { 0 } else { self.durable_mark.lease };
+        let flight = self.flight.as_ref().filter(|_| !sabotage::on(Fault::FlushForgotten));
+        let promised = flight.map_or(0, |flight| flight.mark.lease).max(self.durable_mark.lease);
+        let promised = if self.closing { 0 } else { promised };
         ahead.max(self.state.delivery.sent_below()).max(promised)
     }
 
@@ -236,6 +243,7 @@ impl<S: Storage> Spool<S> {
         self.pending.mark_unwritten();
         self.state_dirty = true;
         self.written_mark = self.durable_mark;
+        self.flight.iter_mut().for_each(|flight| flight.lost = true);
         if let Some(active) = self.active.take() {
             // What is written and not durable counts no more; what was dropped meanwhile is not said yet.
             self.log_end = self.log_end.min(self.durable()).max(active.header.first);

@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::bytes::Put;
 use super::core::{Spool, frame_head};
@@ -80,7 +79,7 @@ impl<S: Storage> Spool<S> {
     }
 
     /// What the durable state allows to be sent.
-    fn allowed(&self) -> u64 {
+    pub(super) fn allowed(&self) -> u64 {
         self.durable_mark.lease.min(self.durable_mark.done_below.saturating_add(WINDOW))
     }
 
@@ -135,28 +134,6 @@ impl<S: Storage> Spool<S> {
             let _ = self.write_pending();
         }
         Ok(first)
-    }
-
-    /// When the oldest thing was appended that a caller waits for and that is not durable; late `done`s don't count.
-    pub fn unsynced_since(&self) -> Option<Duration> {
-        self.urgent_since
-    }
-
-    /// Makes all that was done so far durable: records, gaps, state, values. After an error the spool works in memory
-    /// and comes back by itself with later calls. A record that was handed out and for which there is no room waits in
-    /// memory meanwhile: that is no error, but numbers are durable below [`Self::durable`] only.
-    pub fn sync(&mut self, now: Now) -> Result<(), Error> {
-        self.now = now;
-        self.state_dirty |= self.wants_sync();
-        let flushed = self.flush_state(now);
-        if self.active.is_some() {
-            self.sync_active()?;
-        }
-        flushed?;
-        if !self.state_dirty {
-            self.urgent_since = None;
-        }
-        Ok(())
     }
 
     /// Writes what is pending and the state to the page cache; open gaps get their numbers.
@@ -238,13 +215,6 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// Half of what may be sent is used up, and a flush would allow as much again: made now, it holds nobody up.
-    pub fn wants_sync(&self) -> bool {
-        let ahead = self.lease_ahead();
-        let window = self.state.delivery.done_below().saturating_add(WINDOW);
-        ahead > 0 && self.active.is_some() && self.lease().min(window) > self.allowed().saturating_add(ahead / 2)
-    }
-
     /// This number is acknowledged for good, or was sent at QoS 0. May be written late (R5).
     pub fn done(&mut self, number: u64) {
         self.done_all(number..number.saturating_add(1));
@@ -255,7 +225,7 @@ impl<S: Storage> Spool<S> {
         if self.state.delivery.deliver(numbers.start..numbers.end.min(self.state.next)) {
             self.state_dirty = true;
             if sabotage::on(Fault::DoneAheadOfData) {
-                self.collect();
+                self.collect(u64::MAX);
             }
         }
     }
@@ -312,7 +282,11 @@ impl<S: Storage> Spool<S> {
         self.state.delivery.new_session();
         self.handed_below = 0;
         // Its lease is a smaller one: under the larger one, which may be overtaken on the disk, nothing more is sent.
-        self.durable_mark.lease = self.durable_mark.lease.min(self.state.delivery.sent_below());
+        let sent = self.state.delivery.sent_below();
+        self.durable_mark.lease = self.durable_mark.lease.min(sent);
+        if let Some(flight) = self.flight.as_mut().filter(|_| !sabotage::on(Fault::FlushOfOldSession)) {
+            flight.mark.lease = flight.mark.lease.min(sent);
+        }
         self.state_dirty = true;
         self.urgent();
     }

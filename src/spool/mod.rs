@@ -20,6 +20,7 @@
 mod active;
 mod bytes;
 mod core;
+mod flush;
 mod format;
 mod gap;
 mod journal;
@@ -54,6 +55,6 @@ pub use journal::*;
 pub use log::Refusal;
 pub use payload::Payload;
 pub use state::{Delivery, WINDOW};
-pub use storage::{FileInfo, Storage, StorageError, StorageErrorKind};
+pub use storage::{Deferred, FileInfo, Storage, StorageError, StorageErrorKind};
 pub use types::*;
 pub use view::{BootView, Fault, Kind as SegmentKind, SegmentView, View};

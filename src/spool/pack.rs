@@ -246,7 +246,7 @@ impl<S: Storage> Spool<S> {
         if !self.put_state()? {
             return Ok(false);
         }
-        if self.active.as_ref().is_some_and(|active| active.dirty) {
+        if self.active.as_ref().is_some_and(Active::is_dirty) {
             self.flush_for_room()?;
         }
         let place = self.index.iter().position(|segment| numbers.contains(&segment.header.number));

@@ -121,13 +121,14 @@ impl Pending {
         self.written = 0;
     }
 
-    /// What is written is durable, and leaves.
-    pub(super) fn drop_written(&mut self) {
-        for item in self.items.drain(..self.written) {
+    /// What is written is durable, as far as it ends at `number`, and leaves.
+    pub(super) fn drop_written(&mut self, number: u64) {
+        let count = self.items.partition_point(|item| item.end() <= number).min(self.written);
+        for item in self.items.drain(..count) {
             self.bytes = self.bytes.saturating_sub(item.bytes());
             self.gaps -= usize::from(!item.is_record());
         }
-        self.written = 0;
+        self.written -= count;
     }
 
     /// Gaps from place `at` on, with their places.

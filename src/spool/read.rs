@@ -23,9 +23,22 @@ use super::window::CHUNK;
 pub(super) struct Cursor {
     segment: u64,
     scan: Scan,
-    routes: BTreeMap<u16, Arc<Route>>,
+    routes: BTreeMap<u16, Route>,
+    /// As the entries of one read share them: whoever has these counts in no memory that reading goes on in.
+    given: BTreeMap<u16, Arc<Route>>,
     /// All numbers below were given or passed.
     passed: u64,
+}
+
+impl Cursor {
+    fn route(&mut self, index: u16) -> Option<Arc<Route>> {
+        if let Some(route) = self.given.get(&index) {
+            return Some(route.clone());
+        }
+        let route = Arc::new(self.routes.get(&index)?.clone());
+        self.given.insert(index, route.clone());
+        Some(route)
+    }
 }
 
 /// The segment that a number is in.
@@ -128,10 +141,17 @@ impl<S: Storage> Spool<S> {
                 if let Some(old) = old {
                     scan.inherit(old.scan);
                 }
-                Cursor { segment: header.number, scan, routes: BTreeMap::new(), passed: place.segment.first }
+                Cursor {
+                    segment: header.number,
+                    scan,
+                    routes: BTreeMap::new(),
+                    given: BTreeMap::new(),
+                    passed: place.segment.first,
+                }
             }
         };
         cursor.scan.extend(place.limit, place.mode);
+        cursor.given.clear();
         cursor
     }
 
@@ -143,6 +163,7 @@ impl<S: Storage> Spool<S> {
                 Step::Commit { new_run, .. } => {
                     if new_run {
                         cursor.routes.clear();
+                        cursor.given.clear();
                     }
                 }
                 Step::Damage { from, to } => self.keep_damage(&place.segment, from, to),
@@ -181,7 +202,8 @@ impl<S: Storage> Spool<S> {
             Kind::Route => {
                 let mut take = Take::new(cursor.scan.body(&mut self.storage));
                 let route = Route { source: take.name()?, blob: Arc::from(take.rest()) };
-                cursor.routes.insert(head.route, Arc::new(route));
+                cursor.routes.insert(head.route, route);
+                cursor.given.remove(&head.route);
                 None
             }
             Kind::Record if frame_end > at => {
@@ -189,7 +211,7 @@ impl<S: Storage> Spool<S> {
                     return None;
                 }
                 let payload = unsqueeze(head.flags, cursor.scan.payload(&mut self.storage));
-                let (Some(route), Some(payload)) = (cursor.routes.get(&head.route).cloned(), payload) else {
+                let (Some(route), Some(payload)) = (cursor.route(head.route), payload) else {
                     self.lose(head.first.max(at), frame_end, Some(run), None);
                     return None;
                 };

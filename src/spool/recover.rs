@@ -135,6 +135,8 @@ impl<S: Storage> Spool<S> {
             state_dirty: false,
             written_mark: mark,
             durable_mark: mark,
+            states_written: 0,
+            flight: None,
             run,
             next_segment: found.next_segment,
             values: found.values.clone(),
@@ -241,7 +243,7 @@ impl<S: Storage> Spool<S> {
         segment.oldest_ns = deep.summary.oldest_ns();
         let flushed = self.write_again((found.slot, deep.durable, deep.cut));
         if flushed.is_ok() && state_in_youngest {
-            self.collect();
+            self.collect(u64::MAX);
         }
         self.keep_found_damage(&segment, deep);
         for (from, to, run, after) in &deep.missing {

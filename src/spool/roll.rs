@@ -99,7 +99,7 @@ impl<S: Storage> Spool<S> {
             let Some(at) = self.droppable().filter(|_| drops) else { break };
             self.drop_segment(at, GapReason::BufferFull);
             if sabotage::on(Fault::DropAheadOfGap) {
-                self.collect();
+                self.collect(u64::MAX);
                 continue;
             }
             if !self.put_state()? && !self.roll(false)? {
@@ -111,11 +111,11 @@ impl<S: Storage> Spool<S> {
         Ok(())
     }
 
-    /// Frees segments in which nothing counts any more. The state must be durable as it stands.
-    pub(super) fn collect(&mut self) {
+    /// Frees segments in which nothing counts any more, of those that end here. The state must be durable for their numbers.
+    pub(super) fn collect(&mut self, below: u64) {
         let mut at = 0;
         while let Some(segment) = self.index.get(at).copied() {
-            if self.is_settled(&segment) {
+            if segment.end <= below && self.is_settled(&segment) {
                 self.index.remove(at);
                 self.pool.release(&mut self.storage, segment.slot);
             } else {

@@ -47,6 +47,14 @@ pub(crate) enum Fault {
     PackLosesGaps,
     /// A commit is added to a page that is durable already.
     PageWrittenTwice,
+    /// What a flush was begun for counts as durable before it is made.
+    FlushAhead,
+    /// A flush counts for what was written after it was begun.
+    FlushTakesAll,
+    /// A flush that was begun in an earlier session allows the new one to send.
+    FlushOfOldSession,
+    /// A state that is written while a flush is under way allows less than what is being flushed.
+    FlushForgotten,
 }
 
 /// Whether this fault is put in.

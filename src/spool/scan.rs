@@ -50,6 +50,8 @@ pub(crate) struct Scan {
     seed: Seed,
     mode: Mode,
     offset: u32,
+    /// Where the last good frame ends.
+    frames_end: u32,
     wants_commit: bool,
     run: Option<Run>,
     before: Option<Run>,
@@ -71,6 +73,7 @@ impl Scan {
             seed: Seed { salt: header.salt, segment: header.number },
             mode,
             offset: PAGE,
+            frames_end: PAGE,
             wants_commit: true,
             run: None,
             before: None,
@@ -175,9 +178,19 @@ impl Scan {
         if !follows {
             return self.resync(storage);
         }
+        if self.run == Some(commit.run) && commit.durable <= self.frames_end && self.follows_a_torn_one(commit.first) {
+            self.offset = self.frames_end;
+            return self.resync(storage);
+        }
         self.enter(commit);
         let new_run = self.before != Some(commit.run);
         self.numbered(Step::Commit { commit, new_run }, commit.first, 0)
+    }
+
+    /// What was not flushed may be torn so that it ends as a whole commit does, with zeros, or with a state that was to be
+    /// written over, and what was written behind it is there: numbers are missing then that only a state may leave out.
+    fn follows_a_torn_one(&self, first: u64) -> bool {
+        self.mode == Mode::Tail && !self.jumped && first > self.next
     }
 
     fn enter(&mut self, commit: Commit) {
@@ -185,6 +198,7 @@ impl Scan {
         self.run = Some(commit.run);
         self.boot_max = self.boot_max.max(commit.run.boot);
         self.offset = self.offset.saturating_add(FRAME_HEAD + super::format::COMMIT_BODY);
+        self.frames_end = self.offset;
         self.wants_commit = false;
         self.jumped = false;
     }
@@ -198,8 +212,14 @@ impl Scan {
         if !good || head.kind == Kind::Footer {
             return self.resync(storage);
         }
+        let is_state = matches!(head.kind, Kind::Change | Kind::Opening);
+        if !is_state && self.follows_a_torn_one(head.first) {
+            self.offset = self.frames_end;
+            return self.resync(storage);
+        }
         self.body = (offset + FRAME_HEAD, head.length);
         self.offset = offset + size;
+        self.frames_end = self.offset;
         self.last = Some(Step::Frame { head, run });
         self.numbered(Step::Frame { head, run }, head.first, head.count)
     }

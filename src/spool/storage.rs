@@ -35,6 +35,17 @@ pub trait Storage {
     fn remove(&mut self, name: &str) -> Result<(), StorageError>;
 }
 
+/// A disk whose flushes may be made elsewhere, on another thread, while it is written on.
+pub trait Deferred: Storage {
+    /// A flush that was begun.
+    type Flush;
+    /// Begins to make durable what was written in a file before; what is written later is not promised with it.
+    fn begin_flush(&mut self, name: &str) -> Result<Self::Flush, StorageError>;
+    /// How it went; makes it now if nobody did. An error means the same as one of [`Storage::sync`], which meanwhile never
+    /// says `Ok` to what this flush was refused.
+    fn end_flush(&mut self, flush: Self::Flush) -> Result<(), StorageError>;
+}
+
 /// What kind of trouble a disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageErrorKind {

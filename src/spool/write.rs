@@ -1,4 +1,4 @@
-//! From pending to written: records, gaps with the state, and the flush.
+//! From pending to written: records, and gaps with the state.
 //!
 //! Owns no data. Invariants: items are written in number order; numbers that were dropped unwritten are said in a
 //! state frame before the next record; what the log names never goes ahead of what it holds; what may have been sent
@@ -9,10 +9,9 @@ use std::time::Duration;
 use super::active::Active;
 use super::bytes::{Put, len_u32};
 use super::core::{Mark, Spool, frame_head};
-use super::format::{FRAME_HEAD, Kind, PAGE, page_up};
+use super::format::{FRAME_HEAD, Kind, PAGE};
 use super::gap;
 use super::pending::{Item, ItemBody};
-use super::sabotage::{self, Fault};
 use super::storage::{Storage, StorageError};
 use super::summary::Summary;
 use super::types::Error;
@@ -184,9 +183,9 @@ impl<S: Storage> Spool<S> {
         let head = frame_head(Kind::Change, &body, first, len_u32(count), time_ns);
         let Some(active) = self.active.as_mut() else { return Ok(false) };
         // Acknowledgements come by the thousand: of the states that no flush has seen only the last one is kept.
-        let before = if count == 0 { active.rewind() } else { active.used() };
+        let (before, log_end) = if count == 0 { active.rewind(self.log_end) } else { (active.used(), self.log_end) };
         // The head may survive without the frame: it says no more than the log did before.
-        let mut write = active.begin(self.log_end, stamp);
+        let mut write = active.begin(log_end, stamp);
         active.push(&mut write, &head, &body);
         if !active.fits(&write, Summary::growth(""), 0) {
             active.undo(before);
@@ -194,7 +193,7 @@ impl<S: Storage> Spool<S> {
         }
         active.write(&mut self.storage, write)?;
         if count == 0 {
-            active.state_written(len_u32(body.len()).saturating_add(FRAME_HEAD));
+            active.state_written(len_u32(body.len()).saturating_add(FRAME_HEAD), log_end);
         }
         if count > 0 {
             active.dense = active.dense.saturating_add(len_u32(body.len()).saturating_add(FRAME_HEAD));
@@ -209,6 +208,7 @@ impl<S: Storage> Spool<S> {
         self.state_dirty = false;
         self.hole = false;
         self.log_end = self.unwritten_first();
+        self.states_written += 1;
         self.written_mark = Mark { lease, done_below: self.state.delivery.done_below() };
     }
 
@@ -232,36 +232,5 @@ impl<S: Storage> Spool<S> {
         let next = own.map_or_else(|| self.unwritten_first(), Item::end);
         self.state.encode(next, lease, &open, &mut body);
         body
-    }
-
-    /// Flushes the active segment: all that is written in it is durable then.
-    pub(super) fn sync_active(&mut self) -> Result<(), Error> {
-        let Some(active) = self.active.as_mut() else { return Err(self.trouble_error()) };
-        // A flush costs whole pages, however little is in them.
-        let written = page_up(active.used()).saturating_sub(active.durable_offset());
-        if active.dirty
-            && let Err(error) = active.sync(&mut self.storage)
-        {
-            if sabotage::on(Fault::TrustFailedSync) {
-                return Err(error.into());
-            }
-            self.fail(error.clone());
-            return Err(error.into());
-        }
-        self.now_durable();
-        if let Err(error) = self.pack_on(written) {
-            self.fail(error.clone());
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// Everything written is durable.
-    pub(super) fn now_durable(&mut self) {
-        self.pending.drop_written();
-        self.durable_mark = self.written_mark;
-        if !self.state_dirty {
-            self.collect();
-        }
     }
 }

@@ -14,7 +14,8 @@ use crate::harness::{Agent, Broker, Checker, SOON, STATUS_TOPIC, STEADY_TOPIC, S
 const REST: &str =
     "[buffer]\nmax_size = \"1MiB\"\nsync = \"100ms\"\n\n[source.steady]\nplugin = \"steady\"\nevery = \"50ms\"\n";
 
-/// The agent's program fails in these calls while this file names them.
+/// The agent's program fails in these calls while this file names them; while it says `hang`, a flush does not return, and
+/// says in a file beside it that it hangs.
 const TROUBLE: &str = "
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,7 +25,7 @@ const TROUBLE: &str = "
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-static int fails(const char *call, int fd) {
+static int named(const char *call, int fd) {
   char text[64], link[64], to[4096];
   const char *path = getenv(\"DISK_TROUBLE\");
   int file = path ? open(path, O_RDONLY) : -1;
@@ -38,12 +39,21 @@ static int fails(const char *call, int fd) {
   n = readlink(link, to, sizeof to - 1);
   if (n < 0) return 0;
   to[n] = 0;
-  if (!strstr(to, \"/spool/\")) return 0;
+  return strstr(to, \"/spool/\") != 0;
+}
+static int fails(const char *call, int fd) {
+  if (!named(call, fd)) return 0;
   errno = EIO;
   return 1;
 }
 int fdatasync(int fd) {
   int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, \"fdatasync\");
+  while (named(\"hang\", fd)) {
+    char held[4096];
+    snprintf(held, sizeof held, \"%s.held\", getenv(\"DISK_TROUBLE\"));
+    close(open(held, O_CREAT | O_WRONLY, 0600));
+    usleep(10000);
+  }
   return fails(\"fdatasync\", fd) ? -1 : real(fd);
 }
 ssize_t pwrite64(int fd, const void *from, size_t count, off_t at) {
@@ -209,21 +219,61 @@ async fn a_file_system_that_gives_up() {
     assert!(faults.is_empty(), "{faults:?}");
 }
 
+/// The agent with a library before it whose calls fail, or hang, as the site's file `trouble` says.
+fn troubled(site: &Site) -> Option<Agent> {
+    site.write("trouble.c", TROUBLE);
+    let library = shown(&site.path("trouble.so"));
+    if !run("cc", &["-shared", "-fPIC", "-o", &library, &shown(&site.path("trouble.c")), "-ldl"]) {
+        return not_tried("calls that fail (it takes cc)");
+    }
+    let mut program = site.program();
+    program.arg("run").arg("-c").arg(site.path("agent.toml"));
+    program.env("LD_PRELOAD", &library).env("DISK_TROUBLE", site.path("trouble"));
+    Some(site.start_command(program))
+}
+
+/// A flush takes its time: readings are taken, sent and acknowledged meanwhile.
+#[tokio::test]
+async fn a_flush_that_takes_long_holds_nobody_up() {
+    const REST: &str = "[buffer]\nsync = \"100ms\"\n\n[source.steady]\nplugin = \"steady\"\nevery = \"50ms\"\n";
+    let broker = Broker::start().await;
+    let checker = Checker::start(broker.address()).await;
+    let site = Site::new(&config(&broker.url(), REST), &["steady"]);
+    let Some(agent) = troubled(&site) else { return };
+    delivers(&checker).await;
+    for _ in 0..3 {
+        hang(&site).await;
+        delivers(&checker).await;
+        std::fs::remove_file(site.path("trouble")).expect("removed");
+        delivers(&checker).await;
+        checker.assert_kept();
+    }
+    // One that hangs for longer is waited for: the disk is not written on behind its back.
+    hang(&site).await;
+    let mut before = usize::MAX;
+    while checker.count(STEADY_TOPIC) != before {
+        before = checker.count(STEADY_TOPIC);
+        pass(Duration::from_secs(2)).await;
+    }
+    std::fs::remove_file(site.path("trouble")).expect("removed");
+    delivers(&checker).await;
+    end(agent, &checker).await;
+}
+
+/// A flush hangs from now on.
+async fn hang(site: &Site) {
+    let _ = std::fs::remove_file(site.path("trouble.held"));
+    site.write("trouble", "hang");
+    wait_until("a flush hangs", SOON, || site.path("trouble.held").exists()).await;
+}
+
 /// EIO on flush, write and read: nothing that can be read is lost, what can't is named.
 #[tokio::test]
 async fn calls_that_fail() {
     let mut broker = Broker::start().await;
     let checker = Checker::start(broker.address()).await;
     let site = Site::new(&config(&broker.url(), REST), &["steady"]);
-    site.write("trouble.c", TROUBLE);
-    let library = shown(&site.path("trouble.so"));
-    if !run("cc", &["-shared", "-fPIC", "-o", &library, &shown(&site.path("trouble.c")), "-ldl"]) {
-        return not_tried("calls that fail (it takes cc)").unwrap_or_default();
-    }
-    let mut program = site.program();
-    program.arg("run").arg("-c").arg(site.path("agent.toml"));
-    program.env("LD_PRELOAD", &library).env("DISK_TROUBLE", site.path("trouble"));
-    let agent = site.start_command(program);
+    let Some(agent) = troubled(&site) else { return };
     delivers(&checker).await;
     for (round, call) in ["fdatasync", "pwrite", "fdatasync pwrite"].into_iter().enumerate() {
         site.write("trouble", call);

@@ -1,5 +1,6 @@
 //! The spool on a thread of its own, as the agent has it (`src/agent/log/thread.rs`): one queue in, one task at a time, a
-//! flush takes with it all that waits, and what changed is told. The client sleeps on a bell beside its socket.
+//! flush takes with it all that waits and is made on a thread beside, and what changed is told. The client sleeps on a bell
+//! beside its socket.
 
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
@@ -11,13 +12,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::now;
-use crate::os::files::Folder;
+use crate::os::files::{Flush, Folder};
 use crate::spool::{Entry, Spool};
 
 /// As the agent's: requests that wait, those that one flush takes with it, bytes of one read.
 const QUEUE_MAX: usize = 256;
 const BATCH_MAX: usize = 1024;
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 512 << 10;
 
 /// What became of messages.
 pub enum Step {
@@ -31,6 +32,9 @@ pub enum Ask {
     /// The running number of the last one as well.
     Steps(Vec<Step>, u64),
     Flush,
+    /// From the thread beside.
+    Made(Flush),
+    End,
 }
 
 /// Numbers below may be sent; steps up to this one are durable.
@@ -62,7 +66,11 @@ struct Keeper {
     asleep: Arc<AtomicBool>,
     told: News,
     steps: u64,
+    steps_durable: u64,
     waits: bool,
+    /// Flushes to be made, and the last step that is in the one under way.
+    flushes: Sender<Flush>,
+    flight: Option<u64>,
     begun: Instant,
 }
 
@@ -73,6 +81,15 @@ impl Log {
         let (bell, rung) = UnixStream::pair().expect("a pair");
         rung.set_nonblocking(true).expect("an option");
         let asleep = Arc::new(AtomicBool::new(false));
+        let (flushes, given) = channel::<Flush>();
+        let made = asks.clone();
+        std::thread::spawn(move || {
+            while let Ok(mut flush) = given.recv() {
+                flush.make();
+                // At its end the log is gone.
+                let _ = made.send(Ask::Made(flush));
+            }
+        });
         let keeper = Keeper {
             spool,
             answers,
@@ -80,7 +97,10 @@ impl Log {
             asleep: asleep.clone(),
             told: News::default(),
             steps: 0,
+            steps_durable: 0,
             waits: true,
+            flushes,
+            flight: None,
             begun: Instant::now(),
         };
         let thread = std::thread::spawn(|| keeper.run(asked));
@@ -109,7 +129,7 @@ impl Log {
     }
 
     pub fn end(self) {
-        drop(self.asks);
+        self.ask(Ask::End);
         self.thread.join().expect("the log ends");
     }
 }
@@ -118,10 +138,13 @@ impl Keeper {
     fn run(mut self, asked: Receiver<Ask>) {
         self.spool.connected();
         self.keep();
-        while let Ok(first) = asked.recv() {
+        'all: while let Ok(first) = asked.recv() {
             let mut next = Some(first);
             for _ in 0..BATCH_MAX {
                 let Some(ask) = next.take().or_else(|| asked.try_recv().ok()) else { break };
+                if matches!(ask, Ask::End) {
+                    break 'all;
+                }
                 self.obey(ask);
             }
             self.keep();
@@ -151,18 +174,29 @@ impl Keeper {
                 self.steps = last;
             }
             Ask::Flush => self.waits = true,
+            Ask::Made(flush) => {
+                self.spool.end_sync(now(self.begun), flush).expect("flushes");
+                self.steps_durable = self.flight.take().expect("was begun");
+            }
+            Ask::End => {}
         }
     }
 
     fn keep(&mut self) {
         let now = now(self.begun);
-        if std::mem::take(&mut self.waits) || self.spool.wants_sync() {
-            self.spool.sync(now).expect("flushes");
+        if self.flight.is_none() && (self.waits || self.spool.wants_sync()) {
+            self.waits = false;
+            if let Some(flush) = self.spool.begin_sync(now).expect("writes") {
+                self.flight = Some(self.steps);
+                self.flushes.send(flush).expect("the thread lives");
+            }
         } else {
             self.spool.flush_state(now).expect("writes");
         }
-        let steps_durable = if self.spool.unsynced_since().is_none() { self.steps } else { self.told.steps_durable };
-        let news = News { sendable: self.spool.sendable(), steps_durable };
+        if self.spool.unsynced_since().is_none() {
+            self.steps_durable = self.steps;
+        }
+        let news = News { sendable: self.spool.sendable(), steps_durable: self.steps_durable };
         if news != self.told {
             self.told = news;
             self.tell(Answer::News(news));

@@ -6,6 +6,8 @@
 //! that the last reading before a lull is flushed too (F-10); and at once where the publisher waits for one.
 
 mod drops;
+mod flusher;
+mod open;
 mod thread;
 
 use std::collections::BTreeSet;
@@ -20,7 +22,7 @@ use crate::reading::Batch;
 use crate::spool::{Change, Entry, JOURNAL_OWNER, Journal, MESSAGES_MAX, Refusal, Route, Stats, Unfinished};
 
 pub use drops::Episode;
-pub use thread::{OpenError, Thread, open};
+pub use open::{OpenError, Thread, open};
 
 /// Requests that wait. A source that finds no room waits, and misses slots of its own schedule only.
 const QUEUE_MAX: usize = 256;

@@ -3,11 +3,11 @@
 //! So nothing needs a lock, and a flush takes with it all that waits (group commit). What was appended is in the
 //! page cache before the answer goes back; it is durable when [`News::durable`] has passed it. A flush is due `sync`
 //! after the first byte that it is for, on a real timer, so that the last reading before a lull is flushed too
-//! (F-10); and at once where the publisher waits for one. A disk that refuses is not asked again and again.
+//! (F-10); and at once where the publisher waits for one. It is made beside ([`super::flusher`]), while appending and
+//! reading go on; only a new segment, other limits and a session's steps wait for the disk here. A disk that refuses is
+//! not asked again and again.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,14 +15,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::drops::{Episode, Episodes, Word};
-use super::{Chunk, Command, Log, News, QUEUE_MAX, SessionStep, Standing, Step};
+use super::flusher::Flusher;
+use super::{Chunk, Command, News, SessionStep, Standing, Step};
 use crate::config::{Buffer, Sync, WhenFull};
 use crate::os::clock;
-use crate::os::files::{Folder, FolderError};
-use crate::spool::{
-    self, BufferState, Change, Damage, GapReason, JOURNAL_OWNER, Limits, Now, Opened, Spool, StorageError,
-    StorageErrorKind,
-};
+use crate::os::files::{self, Folder};
+use crate::spool::{self, BufferState, Change, Damage, GapReason, JOURNAL_OWNER, Limits, Now, Spool};
 
 /// Requests that one flush takes with it.
 const BATCH_MAX: usize = 1024;
@@ -30,82 +28,12 @@ const BATCH_MAX: usize = 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// A flush that the disk refused is tried again so much later, or when somebody waits for one.
 const RETRY: Duration = Duration::from_secs(1);
+/// A flush that takes longer is waited for: a disk that hangs is not written on behind its back, and the watchdog sees it.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Most bytes that one read gives; a sixteenth of a small buffer, since what is read is pinned.
-const READ_BYTES_MAX: u64 = 256 << 10;
+const READ_BYTES_MAX: u64 = 512 << 10;
 
-/// Why the data folder can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// It can't be made or entered, or another agent has it.
-    #[error("the data folder can't be used: {0}")]
-    Folder(#[from] FolderError),
-    /// Rights are missing in it.
-    #[error("the data folder can't be used: no rights in {path}: {reason}", path = path.display())]
-    Denied {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: StorageError,
-    },
-    /// The buffer in it can't be opened.
-    #[error("the buffer in {path} can't be opened: {reason}", path = path.display())]
-    Spool {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: spool::OpenError,
-    },
-    /// There is no thread for it.
-    #[error("the log's thread can't be started: {0}")]
-    Thread(std::io::Error),
-}
-
-/// The running thread.
-pub struct Thread(JoinHandle<()>);
-
-impl Thread {
-    /// Waits for its end, after [`Log::stop`].
-    pub fn join(self) {
-        if self.0.join().is_err() {
-            error!("the log's thread panicked");
-        }
-    }
-}
-
-/// Opens the spool in the data folder, and starts its thread.
-pub fn open(data_dir: &Path, buffer: &Buffer) -> Result<(Log, Thread), OpenError> {
-    let folder = data_dir.join("spool");
-    let files = Folder::open(&folder)?;
-    let Limits { max_size, max_age, when_full } = limits(buffer);
-    let options = spool::Options {
-        max_size,
-        max_age,
-        when_full,
-        seed: u64::from_le_bytes(random()),
-        ..spool::Options::default()
-    };
-    let (spool, opened) = Spool::open(files, options, random(), now())
-        .map_err(|reason| OpenError::Spool { path: folder.clone(), reason })?;
-    if let Some(reason) = opened.trouble.clone().filter(|trouble| trouble.kind == StorageErrorKind::Denied) {
-        return Err(OpenError::Denied { path: folder, reason });
-    }
-    say(&opened, &folder);
-    let (commands, receiver) = mpsc::channel(QUEUE_MAX);
-    let (news, watched) = watch::channel(news(&spool, 0, &[]));
-    let log = Log {
-        commands,
-        news: watched,
-        store: spool.store(),
-        boot: spool.boot(),
-        journal_bytes_max: spool.values_max(),
-    };
-    let keeper = Keeper::new(spool, news, buffer);
-    let body = || keeper.run(receiver);
-    let thread = std::thread::Builder::new().name("log".into()).spawn(body).map_err(OpenError::Thread)?;
-    Ok((log, Thread(thread)))
-}
-
-fn limits(buffer: &Buffer) -> Limits {
+pub(super) fn limits(buffer: &Buffer) -> Limits {
     let when_full = match buffer.when_full {
         WhenFull::DropOldest => spool::WhenFull::DropOldest,
         WhenFull::DropNewest => spool::WhenFull::DropNewest,
@@ -124,20 +52,7 @@ fn read_bytes(buffer: &Buffer) -> usize {
     usize::try_from((buffer.max_size / 16).min(READ_BYTES_MAX)).unwrap_or(usize::MAX)
 }
 
-fn say(opened: &Opened, folder: &Path) {
-    if opened.fresh {
-        info!("a new buffer in {}", folder.display());
-    }
-    opened.damage.iter().for_each(say_damage);
-    if opened.lost_messages > 0 {
-        warn!("{} messages are lost by damage and reported as gaps", opened.lost_messages);
-    }
-    if let Some(trouble) = &opened.trouble {
-        error!("the disk refuses writes, readings are kept in memory: {trouble}");
-    }
-}
-
-fn say_damage(damage: &Damage) {
+pub(super) fn say_damage(damage: &Damage) {
     let kept = damage.kept_as.as_ref().map(|name| format!(", kept as {name}")).unwrap_or_default();
     warn!("{} is damaged from byte {} to {}{kept}", damage.file, damage.from, damage.to);
 }
@@ -161,21 +76,11 @@ fn say_dropped(word: &Word) {
     }
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { mono: clock::now(), wall_ns: clock::wall_ns(), synced: clock::synced() }
 }
 
-/// Needs no secrecy; where the system has no randomness yet, the clock has to do.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    if getrandom::fill(&mut bytes).is_err() {
-        let time = clock::wall_ns().to_le_bytes();
-        bytes.iter_mut().zip(time.iter().cycle()).for_each(|(byte, time)| *byte = *time);
-    }
-    bytes
-}
-
-fn news(spool: &Spool<Folder>, steps_durable: u64, dropping: &[Episode]) -> News {
+pub(super) fn news(spool: &Spool<Folder>, steps_durable: u64, dropping: &[Episode]) -> News {
     News {
         appended: spool.end(),
         durable: spool.durable(),
@@ -188,7 +93,7 @@ fn news(spool: &Spool<Folder>, steps_durable: u64, dropping: &[Episode]) -> News
 }
 
 /// What the thread works on.
-struct Keeper {
+pub(super) struct Keeper {
     spool: Spool<Folder>,
     news: watch::Sender<News>,
     /// The longest time that an appended record waits for its flush.
@@ -196,6 +101,8 @@ struct Keeper {
     runtime: Handle,
     /// Running number of the publisher's last step.
     steps: u64,
+    /// That of the last one that is durable.
+    steps_durable: u64,
     /// That of the last one after which a PUBREL waits.
     released: u64,
     /// Somebody waits for a flush.
@@ -209,22 +116,54 @@ struct Keeper {
     /// Whose record is to be written.
     accepted: Vec<oneshot::Sender<bool>>,
     /// Whose steps of the journal of commands are to be durable.
-    journalled: Vec<oneshot::Sender<Result<(), String>>>,
+    journalled: Vec<Journalled>,
+    flusher: Flusher,
+    /// What the flush that is under way is for.
+    flight: Option<Flight>,
     /// What is dropped, as it was said.
     drops: Episodes,
     /// What was said last of the disk; any call may change how it is.
     said: BufferState,
 }
 
+/// Who waits for a step of the journal to be durable.
+type Journalled = oneshot::Sender<Result<(), String>>;
+
+/// How [`Keeper::keep`] flushes.
+enum Flush {
+    /// What is due, and goes on meanwhile.
+    IfDue,
+    /// All of it, before anything else.
+    Here,
+}
+
+/// What the thread waits for.
+enum Event {
+    Flushed(files::Flush),
+    Asked(Command),
+    /// Everybody who could ask is gone.
+    Alone,
+    Due,
+}
+
+/// A flush that is under way.
+struct Flight {
+    since: Duration,
+    /// The publisher's last step that it holds.
+    steps: u64,
+    journalled: Vec<Journalled>,
+}
+
 impl Keeper {
-    fn new(spool: Spool<Folder>, news: watch::Sender<News>, buffer: &Buffer) -> Self {
-        Self {
+    pub(super) fn new(spool: Spool<Folder>, news: watch::Sender<News>, buffer: &Buffer) -> std::io::Result<Self> {
+        Ok(Self {
             said: spool.stats().state,
             spool,
             news,
             sync: sync(buffer),
             runtime: Handle::current(),
             steps: 0,
+            steps_durable: 0,
             released: 0,
             waits: false,
             read_bytes: read_bytes(buffer),
@@ -232,23 +171,31 @@ impl Keeper {
             kept_at: clock::now(),
             accepted: Vec::new(),
             journalled: Vec::new(),
+            flusher: Flusher::start()?,
+            flight: None,
             drops: Episodes::default(),
-        }
+        })
     }
 
-    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
-            let due = self.due();
-            let wait = due.saturating_sub(clock::now());
-            let received = self.runtime.block_on(async { tokio::time::timeout(wait, commands.recv()).await });
+            let wait = self.due().saturating_sub(clock::now());
+            let (runtime, flusher) = (&self.runtime, &mut self.flusher);
+            let event = runtime.block_on(async {
+                tokio::select! {
+                    flush = flusher.made() => Event::Flushed(flush),
+                    command = commands.recv() => command.map_or(Event::Alone, Event::Asked),
+                    () = tokio::time::sleep(wait) => Event::Due,
+                }
+            });
             let mut stop = None;
-            match received {
-                Ok(Some(command)) => stop = self.take(command, &mut commands),
-                // Everybody who could ask is gone.
-                Ok(None) => stop = Some(None),
-                Err(_) => {}
+            match event {
+                Event::Flushed(flush) => self.flushed(flush),
+                Event::Asked(command) => stop = self.take(command, &mut commands),
+                Event::Alone => stop = Some(None),
+                Event::Due => {}
             }
-            self.keep(stop.is_some());
+            self.keep(if stop.is_some() { &Flush::Here } else { &Flush::IfDue });
             if let Some(reply) = stop {
                 // A clean end leaves nothing in doubt for the next start.
                 if let Err(error) = self.spool.close(now()) {
@@ -262,10 +209,11 @@ impl Keeper {
         }
     }
 
-    /// When a flush or housekeeping is due.
+    /// When a flush or housekeeping is due. While one is under way, when it is late.
     fn due(&self) -> Duration {
         let housekeeping = self.kept_at + HOUSEKEEPING;
-        self.flush_due().map_or(housekeeping, |flush| housekeeping.min(flush))
+        let late = self.flight.as_ref().map(|flight| flight.since + FLUSH_MAX);
+        late.or_else(|| self.flush_due()).map_or(housekeeping, |flush| housekeeping.min(flush))
     }
 
     fn flush_due(&self) -> Option<Duration> {
@@ -284,32 +232,35 @@ impl Keeper {
         None
     }
 
-    /// Flushes what is due and tells the news.
-    fn keep(&mut self, ending: bool) {
+    /// Sees to what is due, and tells the news.
+    fn keep(&mut self, flush: &Flush) {
         let now = now();
-        let flush_due = self.flush_due().is_some_and(|due| now.mono >= due);
+        if self.flight.as_ref().is_some_and(|flight| now.mono >= flight.since + FLUSH_MAX) {
+            let made = self.flusher.wait();
+            made.into_iter().for_each(|flush| self.flushed(flush));
+        }
         let housekeeping = now.mono >= self.kept_at + HOUSEKEEPING;
         let mut outcome = self.write(now);
+        let flush_due = self.flight.is_none() && self.flush_due().is_some_and(|due| now.mono >= due);
+        self.waits |= housekeeping || flush_due;
         // The publisher goes on meanwhile with what it may send and has read.
-        let ahead = self.spool.wants_sync();
-        if ending || flush_due || self.waits || ahead || housekeeping {
-            self.waits = false;
-            outcome = self.spool.sync(now);
-            self.retry_at = if outcome.is_err() { now.mono + RETRY } else { Duration::ZERO };
-        }
-        for reply in std::mem::take(&mut self.journalled) {
-            answer(reply, outcome.clone().map_err(|error| error.to_string()));
+        let due = self.waits || self.spool.wants_sync();
+        match flush {
+            Flush::Here => outcome = self.flush_here(now),
+            Flush::IfDue if due && self.flight.is_none() => outcome = self.begin_flush(now),
+            Flush::IfDue => {}
         }
         self.spool.take_damage().iter().for_each(say_damage);
         if housekeeping {
             self.kept_at = now.mono;
             outcome = outcome.and(self.spool.retain(now));
         }
-        let synced = self.spool.unsynced_since().is_none();
-        let steps_durable = if synced { self.steps } else { self.news.borrow().steps_durable };
+        if self.spool.unsynced_since().is_none() {
+            self.steps_durable = self.steps;
+        }
         let words = self.drops.look(now.mono, now.wall_ns, self.spool.drops());
         words.iter().for_each(say_dropped);
-        let news = news(&self.spool, steps_durable, self.drops.open());
+        let news = news(&self.spool, self.steps_durable, self.drops.open());
         match (std::mem::replace(&mut self.said, news.stats.state), news.stats.state) {
             (BufferState::Ok, BufferState::Memory) => {
                 let why = self.spool.trouble().map(ToString::to_string);
@@ -329,6 +280,51 @@ impl Keeper {
             *old = news;
             wakes
         });
+    }
+
+    /// Flushes, and waits for the disk.
+    fn flush_here(&mut self, now: Now) -> Result<(), spool::Error> {
+        self.waits = false;
+        let outcome = self.spool.sync(now);
+        let journalled = std::mem::take(&mut self.journalled);
+        self.flush_over(now, &outcome, journalled);
+        outcome
+    }
+
+    /// Begins a flush; what comes meanwhile waits for the next one.
+    fn begin_flush(&mut self, now: Now) -> Result<(), spool::Error> {
+        self.waits = false;
+        let journalled = std::mem::take(&mut self.journalled);
+        match self.spool.begin_sync(now) {
+            Ok(Some(flush)) => {
+                self.flight = Some(Flight { since: now.mono, steps: self.steps, journalled });
+                self.flusher.make(flush);
+                Ok(())
+            }
+            other => {
+                let outcome = other.map(drop);
+                self.flush_over(now, &outcome, journalled);
+                outcome
+            }
+        }
+    }
+
+    /// The flush that was under way is made.
+    fn flushed(&mut self, flush: files::Flush) {
+        let now = now();
+        let outcome = self.spool.end_sync(now, flush);
+        let Some(flight) = self.flight.take() else { return };
+        if outcome.is_ok() {
+            self.steps_durable = self.steps_durable.max(flight.steps);
+        }
+        self.flush_over(now, &outcome, flight.journalled);
+    }
+
+    fn flush_over(&mut self, now: Now, outcome: &Result<(), spool::Error>, journalled: Vec<Journalled>) {
+        self.retry_at = if outcome.is_err() { now.mono + RETRY } else { Duration::ZERO };
+        for reply in journalled {
+            answer(reply, outcome.clone().map_err(|error| error.to_string()));
+        }
     }
 
     /// Writes what came to the page cache, what came at once in one write; then it is accepted.
@@ -432,8 +428,7 @@ impl Keeper {
     }
 
     fn keep_now(&mut self) {
-        self.waits = true;
-        self.keep(false);
+        self.keep(&Flush::Here);
     }
 
     fn read(&mut self, from: u64) -> Chunk {

@@ -14,7 +14,7 @@ use crate::mqtt::{PacketId, QoS};
 use crate::spool::{GapReason, Refusal};
 
 /// Bytes of messages that were read ahead; the next read is asked for below half of it.
-pub const WAITING_BYTES_MAX: usize = 512 << 10;
+pub const WAITING_BYTES_MAX: usize = 1 << 20;
 /// A number's identifier is used again by the number that is larger by this (R2, R5).
 const IDENTIFIERS: u64 = 32_768;
 /// What a waiting message takes beside its topic and payload.

@@ -3,11 +3,12 @@
 //! ```text
 //!   api     what callers see            sim     the disk, and what a power cut leaves of it
 //!   crash   workload, cut anywhere      model   what was promised, and the check of it
-//!   verify  opening what a cut left     damage  flipped bits, lost pages and files
-//!   props   the codecs, over random input   memory  a disk that refuses, and comes back
+//!   disk    where it is cut             damage  flipped bits, lost pages and files
+//!   verify  opening what a cut left     props   the codecs, over random input
+//!   memory  a disk that refuses, and comes back
 //!   view    looking without touching
 //!   keeping what goes by age and size          journal  one command id runs once
-//!   packing what is mostly padding, in small steps
+//!   packing what is mostly padding, in small steps    flush   made elsewhere, while the spool goes on
 //! ```
 
 #![expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers in tests are small")]
@@ -15,6 +16,8 @@
 mod api;
 mod crash;
 mod damage;
+mod disk;
+mod flush;
 mod journal;
 mod keeping;
 mod memory;

@@ -51,13 +51,27 @@ pub(super) struct Model {
     /// Up to the last recovery.
     pub(super) gaps_given_up: u64,
     pub(super) values: Vec<Option<Vec<u8>>>,
+    /// Older values, which can't be there any more.
+    pub(super) values_gone: usize,
     pub(super) session_synced: u64,
     pub(super) session: u64,
     pub(super) released_synced: BTreeSet<u64>,
     pub(super) released: BTreeSet<u64>,
+    /// Numbers below may be sent at any moment.
+    pub(super) sendable: u64,
     pub(super) boot: u32,
     /// The disk itself was damaged: `corrupt` is a good answer.
     pub(super) damaged: bool,
+}
+
+/// How things stood when a flush began.
+pub(super) struct Begun {
+    below: u64,
+    delivery: Delivery,
+    done: BTreeSet<Key>,
+    session: u64,
+    released: BTreeSet<u64>,
+    values: usize,
 }
 
 /// The messages of an entry, one by one.
@@ -131,7 +145,39 @@ impl Model {
         }
         self.session_synced = self.session;
         self.released_synced.clone_from(&self.released);
-        self.values = self.values.last().cloned().into_iter().collect();
+        self.value_since(self.values_gone + self.values.len());
+    }
+
+    /// A flush begins. All numbers below are written, and these are settled.
+    pub(super) fn begun(&self, below: u64, delivery: Delivery) -> Begun {
+        Begun {
+            below,
+            delivery,
+            done: self.keys.iter().filter(|(_, known)| known.done).map(|(key, _)| *key).collect(),
+            session: self.session,
+            released: self.released.clone(),
+            values: self.values_gone + self.values.len(),
+        }
+    }
+
+    /// What was so when a flush began is durable.
+    pub(super) fn flushed(&mut self, begun: &Begun) {
+        for (key, known) in &mut self.keys {
+            known.synced |= known.number < begun.below || begun.delivery.is_done(known.number);
+            known.done_synced |= begun.done.contains(key);
+        }
+        self.session_synced = self.session_synced.max(begun.session);
+        if begun.session == self.session {
+            self.released_synced.extend(&begun.released);
+        }
+        self.value_since(begun.values);
+    }
+
+    /// Of the first so many values only the last may be there.
+    fn value_since(&mut self, count: usize) {
+        let gone = count.saturating_sub(1).saturating_sub(self.values_gone);
+        self.values.drain(..gone);
+        self.values_gone += gone;
     }
 
     /// Reads all, and checks what can be checked on any spool.
@@ -212,6 +258,15 @@ impl Model {
         if known.sent && !known.refused && !corrupt {
             assert!(gap.is_none(), "in flight and in a gap: {}", told());
         }
+        if (known.sent || known.number < self.sendable) && present && !self.damaged {
+            let (number, end) = (known.number, known.number + 1);
+            assert!(
+                delivery.pins(number, end),
+                "may be at the broker, and is not known to be: {} {delivery:?} sendable {}",
+                told(),
+                self.sendable
+            );
+        }
         if known.done_synced {
             assert!(delivery.is_done(known.number), "done and back again: {}", told());
         } else if known.synced && known.done {
@@ -249,6 +304,7 @@ impl Model {
         self.released_synced.clone_from(&self.released);
         assert!(spool.boot() > self.boot || spool.store() != *b"ABCD", "boot {} after {}", spool.boot(), self.boot);
         self.boot = self.boot.max(spool.boot());
+        self.sendable = 0;
     }
 }
 

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use crate::spool::core::Rng;
-use crate::spool::storage::{FileInfo, Storage, StorageError, StorageErrorKind};
+use crate::spool::storage::{Deferred, FileInfo, Storage, StorageError, StorageErrorKind};
 
 /// Sectors are written whole or not at all.
 const SECTOR: usize = 512;
@@ -44,6 +44,16 @@ struct SimFile {
     durable: Vec<u8>,
     /// Writes since the last sync, in order.
     writes: Vec<(usize, Vec<u8>)>,
+    /// Writes that were synced, or forgotten, before these.
+    settled: usize,
+}
+
+/// A flush that was begun: of which file, and how many writes.
+#[derive(Debug)]
+pub(super) struct SimFlush {
+    name: String,
+    inode: u64,
+    writes: usize,
 }
 
 /// Trouble that the disk makes.
@@ -269,7 +279,7 @@ impl Storage for Sim {
         let inode = self.next_inode;
         self.next_inode += 1;
         let zeros = vec![0; size as usize];
-        self.files.insert(inode, SimFile { bytes: zeros.clone(), durable: Vec::new(), writes: vec![(0, zeros)] });
+        self.files.insert(inode, SimFile { bytes: zeros.clone(), writes: vec![(0, zeros)], ..SimFile::default() });
         self.rename_to(name, Some(inode));
         self.bytes_max = self.bytes_max.max(self.total());
         Ok(())
@@ -311,20 +321,8 @@ impl Storage for Sim {
     }
 
     fn sync(&mut self, name: &str) -> Result<(), StorageError> {
-        self.operate("sync", name)?;
-        self.syncs += 1;
-        let fails = Self::counts_down(&mut self.trouble.sync_fails_in);
-        let file = self.file("sync", name)?;
-        if fails {
-            // Linux marks the pages clean: what is seen now will never be durable.
-            file.writes.clear();
-            return Err(StorageError::new(StorageErrorKind::Io, "sync", name, "input/output error"));
-        }
-        // Only what was written since: what a failed sync forgot stays forgotten.
-        for (offset, data) in std::mem::take(&mut file.writes) {
-            put(&mut file.durable, offset, &data);
-        }
-        Ok(())
+        let flush = self.begin_flush(name)?;
+        self.end_flush(flush)
     }
 
     fn sync_folder(&mut self) -> Result<(), StorageError> {
@@ -349,6 +347,35 @@ impl Storage for Sim {
             return Err(StorageError::new(StorageErrorKind::NotFound, "remove", name, "no such file"));
         }
         self.rename_to(name, None);
+        Ok(())
+    }
+}
+
+impl Deferred for Sim {
+    type Flush = SimFlush;
+
+    fn begin_flush(&mut self, name: &str) -> Result<SimFlush, StorageError> {
+        let file = self.file("sync", name)?;
+        let writes = file.settled + file.writes.len();
+        Ok(SimFlush { name: name.to_owned(), inode: self.names[name], writes })
+    }
+
+    fn end_flush(&mut self, flush: SimFlush) -> Result<(), StorageError> {
+        self.operate("sync", &flush.name)?;
+        self.syncs += 1;
+        let fails = Self::counts_down(&mut self.trouble.sync_fails_in);
+        let Some(file) = self.files.get_mut(&flush.inode) else { return Ok(()) };
+        // Linux marks the pages clean: what is seen now will never be durable. It may be more than was asked for.
+        let count = if fails { file.writes.len() } else { flush.writes.saturating_sub(file.settled) };
+        file.settled += count;
+        let flushed: Vec<_> = file.writes.drain(..count).collect();
+        if fails {
+            return Err(StorageError::new(StorageErrorKind::Io, "sync", &flush.name, "input/output error"));
+        }
+        // Only what was written since: what a failed sync forgot stays forgotten.
+        for (offset, data) in flushed {
+            put(&mut file.durable, offset, &data);
+        }
         Ok(())
     }
 }

@@ -22,15 +22,15 @@ async fn a_disk_that_refuses_is_asked_once_a_second() {
         when_full: WhenFull::DropOldest,
         replay_rate: 0,
     };
-    let mut keeper = Keeper::new(spool, news, &buffer);
+    let mut keeper = Keeper::new(spool, news, &buffer).expect("a thread");
     assert!(keeper.due() <= clock::now(), "the first flush is due");
     let before = clock::now();
-    keeper.keep(false);
+    keeper.keep(&Flush::IfDue);
     assert_eq!(keeper.news.borrow().stats.state, BufferState::Memory);
     assert!(keeper.due() >= before + RETRY, "it is not asked again at once");
     // Who waits for a flush gets an answer all the same.
     let (reply, mut answered) = oneshot::channel();
     keeper.journal(Vec::new(), reply);
-    keeper.keep(false);
+    keeper.keep(&Flush::IfDue);
     assert!(answered.try_recv().expect("an answer").is_err());
 }
