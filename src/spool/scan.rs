@@ -58,6 +58,8 @@ pub(crate) struct Scan {
     next: u64,
     body: (u32, u32),
     pending: Option<Step>,
+    /// Where the frame that comes after missing numbers would not count, and the number there.
+    doubtful: Option<(u32, u64)>,
     last: Option<Step>,
     /// Damage was skipped: the page of the run that comes may be lost.
     jumped: bool,
@@ -80,6 +82,7 @@ impl Scan {
             next: header.first,
             body: (0, 0),
             pending: None,
+            doubtful: None,
             last: None,
             jumped: false,
             boot_max: 0,
@@ -178,7 +181,7 @@ impl Scan {
         if !follows {
             return self.resync(storage);
         }
-        if self.run == Some(commit.run) && commit.durable <= self.frames_end && self.follows_a_torn_one(commit.first) {
+        if self.follows_a_torn_one(&commit) {
             self.offset = self.frames_end;
             return self.resync(storage);
         }
@@ -187,10 +190,20 @@ impl Scan {
         self.numbered(Step::Commit { commit, new_run }, commit.first, 0)
     }
 
-    /// What was not flushed may be torn so that it ends as a whole commit does, with zeros, or with a state that was to be
-    /// written over, and what was written behind it is there: numbers are missing then that only a state may leave out.
-    fn follows_a_torn_one(&self, first: u64) -> bool {
-        self.mode == Mode::Tail && !self.jumped && first > self.next
+    /// What was not flushed may be torn so that it ends as a whole commit does, with zeros, and a commit behind it is there:
+    /// a head names no number that nothing before it has said.
+    fn follows_a_torn_one(&self, commit: &Commit) -> bool {
+        let same_run = self.run == Some(commit.run) && !self.jumped;
+        self.mode == Mode::Tail && same_run && commit.first > self.next && commit.durable <= self.frames_end
+    }
+
+    /// The numbers that were missing just now are settled in no state: then this frame was written behind one that is not
+    /// there, and the log ends before it, unless something says that this place was durable. Gives how it goes on then.
+    pub(crate) fn doubt<S: Storage>(&mut self, storage: &mut S) -> Option<Step> {
+        let (end, next) = self.doubtful.take().filter(|_| self.mode == Mode::Tail)?;
+        self.pending = None;
+        (self.offset, self.frames_end, self.next) = (end, end, next);
+        Some(self.resync(storage))
     }
 
     fn enter(&mut self, commit: Commit) {
@@ -201,6 +214,7 @@ impl Scan {
         self.frames_end = self.offset;
         self.wants_commit = false;
         self.jumped = false;
+        self.doubtful = None;
     }
 
     fn frame<S: Storage>(&mut self, storage: &mut S, head: FrameHead) -> Step {
@@ -213,10 +227,7 @@ impl Scan {
             return self.resync(storage);
         }
         let is_state = matches!(head.kind, Kind::Change | Kind::Opening);
-        if !is_state && self.follows_a_torn_one(head.first) {
-            self.offset = self.frames_end;
-            return self.resync(storage);
-        }
+        self.doubtful = (!is_state && head.first > self.next).then_some((self.frames_end, self.next));
         self.body = (offset + FRAME_HEAD, head.length);
         self.offset = offset + size;
         self.frames_end = self.offset;

@@ -183,7 +183,13 @@ impl Found {
         let mut deep = Deep::new(&self.header);
         let mut sources: BTreeMap<u16, Arc<str>> = BTreeMap::new();
         loop {
-            match scan.step(storage) {
+            let mut step = scan.step(storage);
+            if let Step::Missing { from, to, .. } = step
+                && !deep.settles(from, to)
+            {
+                step = scan.doubt(storage).unwrap_or(step);
+            }
+            match step {
                 Step::Commit { commit, new_run } => {
                     if new_run {
                         sources.clear();
@@ -239,6 +245,11 @@ impl Deep {
     /// Nothing but a header: a cut came before the opening was durable.
     pub(super) fn is_blank(&self, header: &Header) -> bool {
         !self.opening && self.next == header.first && self.damage.is_empty() && self.unreadable == 0
+    }
+
+    /// Whether the state so far leaves these numbers out; where there is none, nobody knows better.
+    fn settles(&self, from: u64, to: u64) -> bool {
+        self.state.as_ref().is_none_or(|state| state.delivery.unsettled_in(from, to) == 0)
     }
 
     /// State and values alone.

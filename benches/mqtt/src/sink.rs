@@ -1,10 +1,8 @@
 //! A broker of the least possible kind: it takes one client, acknowledges out of a prebuilt buffer, one write a read, and
-//! counts messages. It looks at types, lengths and identifiers, at nothing else. It stands for another machine: where it may
-//! (root), its thread has real-time priority, so that it takes turns with none of what is measured.
+//! counts messages. It looks at types, lengths and identifiers, at nothing else.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 /// Bytes read at once.
@@ -19,16 +17,7 @@ pub fn start(receive_maximum: u16) -> (SocketAddr, JoinHandle<usize>) {
     (address, std::thread::spawn(move || serve(&listener, receive_maximum)))
 }
 
-fn prefer_this_thread() {
-    let thread = std::fs::read_link("/proc/thread-self").ok();
-    let id = thread.as_deref().and_then(|thread| thread.file_name());
-    if let Some(id) = id {
-        let _ = Command::new("chrt").args(["--pid", "--rr", "10"]).arg(id).stderr(Stdio::null()).status();
-    }
-}
-
 fn serve(listener: &TcpListener, receive_maximum: u16) -> usize {
-    prefer_this_thread();
     let (mut stream, _) = listener.accept().expect("a client");
     stream.set_nodelay(true).expect("an option");
     let mut answers = [0x40, 2, 0, 0].repeat(ANSWERS_MAX);
