@@ -223,7 +223,7 @@ impl<S: Storage> Spool<S> {
 
     fn first_segment(&mut self) -> Result<(), StorageError> {
         let made = self.pool.fill_reserve(&mut self.storage, RESERVE + 1);
-        if self.open_segment()? {
+        if self.open_first(made.is_ok())? {
             return Ok(());
         }
         made?;

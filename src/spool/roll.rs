@@ -49,10 +49,13 @@ impl<S: Storage> Spool<S> {
     fn may_roll(&mut self, for_record: bool) -> Result<bool, StorageError> {
         // A disk that others have filled gives no new file; what is free already has to do.
         // One more than is needed now: a packing that is begun in time takes it.
-        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE + 2);
+        let filled = self.pool.fill_reserve(&mut self.storage, RESERVE + 2);
         let wanted = if for_record { RESERVE + 1 } else { 1 };
         if self.pool.free_count() < wanted {
             self.free_what_is_done()?;
+        }
+        if !for_record && filled.is_ok() && self.pool.free_count() == 0 {
+            self.give_up_oldest();
         }
         // Once it is sealed, the active segment may be the oldest that can go: a disk that others have filled.
         let delivery = &self.state.delivery;
@@ -64,6 +67,19 @@ impl<S: Storage> Spool<S> {
             true => self.pool.free_count() > RESERVE || (goes && self.pool.free_count() >= 1),
             false => self.pool.free_count() >= 1,
         })
+    }
+
+    /// With all files in use, and no room for another one, the state itself finds no place: the oldest segment that is not
+    /// in flight makes room, also with `drop-newest`. Its gap stands in the opening of the segment that takes its file. One
+    /// crash after another in a full buffer leads here, each before the reserve was whole again.
+    pub(super) fn give_up_oldest(&mut self) -> bool {
+        // The youngest holds the state, where no other is written.
+        let last = self.index.len().saturating_sub(usize::from(self.active.is_none()));
+        let Some(at) = self.droppable().filter(|at| *at < last) else { return false };
+        self.drop_segment(at, GapReason::BufferFull);
+        let segment = self.index.remove(at);
+        self.pool.release(&mut self.storage, segment.slot);
+        true
     }
 
     /// What was acknowledged may free a segment once that is durable.
@@ -214,10 +230,15 @@ impl<S: Storage> Spool<S> {
         active.sync(&mut self.storage)
     }
 
+    /// Opens a segment where none is written; `made` tells whether there are as many files as there may be.
+    pub(super) fn open_first(&mut self, made: bool) -> Result<bool, StorageError> {
+        Ok(self.open_segment()? || (made && self.give_up_oldest() && self.open_segment()?))
+    }
+
     /// Back from memory: a new segment takes what is pending. The old one is not trusted any more.
     pub(super) fn restore(&mut self) -> Result<(), Error> {
-        let _ = self.pool.fill_reserve(&mut self.storage, RESERVE + 1);
-        match self.open_segment() {
+        let made = self.pool.fill_reserve(&mut self.storage, RESERVE + 1).is_ok();
+        match self.open_first(made) {
             Ok(true) => {}
             Ok(false) => return Err(Error::Full),
             Err(error) => {
