@@ -159,7 +159,7 @@ impl Folder {
                 writable.or_else(|_| File::open(&path)).map_err(|error| refusal(operation, name, &error))?
             }
         };
-        let may_go = |(known, _): &(String, File)| self.flushing.name() != Some(known);
+        let may_go = |(known, _): &(String, File)| !matches!(&self.flushing, Flushing::UnderWay(name) if name == known);
         if self.open.len() >= OPEN_MAX
             && let Some(at) = self.open.iter().position(may_go)
         {
@@ -448,6 +448,28 @@ mod tests {
             assert_eq!(storage.read(&file.to_string(), 0, &mut byte), Ok(1));
             assert!(storage.open.len() <= OPEN_MAX && byte == *b"x");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_being_flushed_stays_open() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut storage = Folder::open(folder.path()).expect("opens");
+        for file in 0..2 * OPEN_MAX {
+            storage.create(&file.to_string(), 4096).expect("is made");
+        }
+        let is_open = |storage: &Folder| storage.open.iter().any(|(name, _)| name == "0");
+        storage.write("0", 0, b"x").expect("is written");
+        let mut flush = storage.begin_flush("0").expect("begins");
+        for file in 1..2 * OPEN_MAX {
+            storage.write(&file.to_string(), 0, b"x").expect("is written");
+        }
+        assert!(is_open(&storage) && storage.open.len() <= OPEN_MAX);
+        std::thread::scope(|threads| threads.spawn(|| flush.make()).join().expect("makes it"));
+        storage.end_flush(flush).expect("the disk is well");
+        for file in 1..2 * OPEN_MAX {
+            storage.write(&file.to_string(), 0, b"x").expect("is written");
+        }
+        assert!(!is_open(&storage), "another one takes its place");
     }
 
     #[test]

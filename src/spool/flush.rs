@@ -159,18 +159,19 @@ impl<S: Deferred> Spool<S> {
         self.now = now;
         let outcome = self.storage.end_flush(flush);
         let Some(flight) = self.flight.take() else { return Ok(()) };
-        if let Err(error) = outcome
-            && self.active.as_ref().is_some_and(|active| active.slot == flight.slot)
-        {
-            self.urgent_since = flight.urgent_since.into_iter().chain(self.urgent_since).min();
-            if !sabotage::on(Fault::TrustFailedSync) {
-                self.fail(error.clone());
+        let failed = match outcome {
+            Err(error) if self.active.as_ref().is_some_and(|active| active.slot == flight.slot) => {
+                if !sabotage::on(Fault::TrustFailedSync) {
+                    self.fail(error.clone());
+                }
+                Some(error.into())
             }
-            return Err(error.into());
-        }
-        if flight.lost {
+            _ => flight.lost.then(|| self.trouble_error()),
+        };
+        if let Some(error) = failed {
+            // Somebody still waits for what it was begun for.
             self.urgent_since = flight.urgent_since.into_iter().chain(self.urgent_since).min();
-            return Err(self.trouble_error());
+            return Err(error);
         }
         let active = self.active.as_mut().filter(|active| active.header.number == flight.segment);
         let bytes = active.map_or(0, |active| active.flushed(flight.end));
