@@ -28,7 +28,7 @@ const IN_FLIGHT_BYTES: usize = 16 << 20;
 /// Bytes that are taken from the socket at once.
 const RECEIVED_MAX: usize = 64 << 10;
 /// Bytes that are read ahead, and what a message takes of them beside its payload; as the agent's.
-const WAITING_BYTES_MAX: usize = 1 << 20;
+const WAITING_BYTES_MAX: usize = 2 << 20;
 const ITEM_BYTES: usize = 64;
 
 /// A line of the table.

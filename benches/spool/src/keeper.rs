@@ -15,10 +15,11 @@ use crate::now;
 use crate::os::files::{Flush, Folder};
 use crate::spool::{Entry, Spool};
 
-/// As the agent's: requests that wait, those that one flush takes with it, bytes of one read.
+/// As the agent's: requests that wait, those that one flush takes with it, bytes of one read and of how many pieces it is.
 const QUEUE_MAX: usize = 256;
 const BATCH_MAX: usize = 1024;
 const READ_BYTES: usize = 512 << 10;
+const READ_PIECES: usize = 4;
 
 /// What became of messages.
 pub enum Step {
@@ -155,8 +156,16 @@ impl Keeper {
     fn obey(&mut self, ask: Ask) {
         match ask {
             Ask::Read(from) => {
-                let mut entries = Vec::new();
-                let next = self.spool.read(from, READ_BYTES, &mut entries).expect("reads");
+                let (mut entries, mut next, mut bytes) = (Vec::new(), from, 0);
+                while bytes < READ_BYTES {
+                    let count = entries.len();
+                    next = self.spool.read(next, READ_BYTES / READ_PIECES, &mut entries).expect("reads");
+                    if entries.len() == count {
+                        break;
+                    }
+                    bytes += entries[count..].iter().map(Entry::bytes).sum::<usize>();
+                    std::thread::yield_now();
+                }
                 self.spool.pin(next);
                 self.tell(Answer::Chunk(entries, next));
             }

@@ -55,6 +55,8 @@ pub struct Chunk {
     pub settled: BTreeSet<u64>,
     /// From here on next time.
     pub next: u64,
+    /// Bytes that may be read ahead. What is read is pinned, so it is less in a small buffer.
+    pub ahead: usize,
 }
 
 /// Where delivery stands when a connection or the process begins.

@@ -32,6 +32,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Most bytes that one read gives; a sixteenth of a small buffer, since what is read is pinned.
 const READ_BYTES_MAX: u64 = 512 << 10;
+/// It is made in so many pieces: between them whoever waits for this processor gets it.
+const READ_PIECES: usize = 4;
+/// So many reads may wait to be sent.
+const READS_AHEAD: usize = 4;
 
 pub(super) fn limits(buffer: &Buffer) -> Limits {
     let when_full = match buffer.when_full {
@@ -432,21 +436,27 @@ impl Keeper {
     }
 
     fn read(&mut self, from: u64) -> Chunk {
-        let mut entries = Vec::new();
-        let next = match self.spool.read(from, self.read_bytes, &mut entries) {
-            Ok(next) => next,
-            Err(error) => {
-                warn!("the buffer can't be read: {error}");
-                from
+        let (mut entries, mut next, mut bytes) = (Vec::new(), from, 0);
+        while bytes < self.read_bytes {
+            let count = entries.len();
+            match self.spool.read(next, self.read_bytes / READ_PIECES, &mut entries) {
+                Ok(end) => next = end,
+                Err(error) => warn!("the buffer can't be read: {error}"),
             }
-        };
+            let piece = entries.get(count..).unwrap_or_default();
+            if piece.is_empty() {
+                break;
+            }
+            bytes += piece.iter().map(|entry| entry.bytes().max(1)).sum::<usize>();
+            std::thread::yield_now();
+        }
         // What is read is sent: nothing of it may be dropped and named by a gap in between.
         self.spool.pin(next);
         let delivery = self.spool.delivery();
         let numbers = entries.iter().flat_map(|entry| entry.first..entry.first + u64::from(entry.messages));
         let mut settled: BTreeSet<u64> = numbers.filter(|&number| delivery.is_done(number)).collect();
         settled.extend(delivery.released());
-        Chunk { entries, settled, next }
+        Chunk { entries, settled, next, ahead: self.read_bytes.saturating_mul(READS_AHEAD) }
     }
 }
 

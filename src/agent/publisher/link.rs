@@ -284,7 +284,7 @@ impl Publisher {
     /// What a read brought waits to be sent.
     fn fill(&mut self, chunk: &Chunk) {
         let items = self.items(chunk);
-        self.window.fill(items, chunk.next);
+        self.window.fill(items, chunk.next, chunk.ahead);
     }
 
     /// The messages of a read that are neither done nor released. What can't become one is reported as damaged.

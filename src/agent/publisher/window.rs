@@ -3,7 +3,7 @@
 //! Pure bookkeeping. A message is *waiting* (read, with its bytes), then *sent* (only its number is kept; the log
 //! has the bytes), then done. Invariants: waiting numbers grow and lie above all that is sent in this
 //! connection; a packet identifier follows from its number (R2), so that a restart needs no table; at most
-//! [`WAITING_BYTES_MAX`] wait.
+//! as many bytes wait as the log lets be read ahead, and what one read gives.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
@@ -13,8 +13,6 @@ use crate::encode::{Identity, Message};
 use crate::mqtt::{PacketId, QoS};
 use crate::spool::{GapReason, Refusal};
 
-/// Bytes of messages that were read ahead; the next read is asked for below half of it.
-pub const WAITING_BYTES_MAX: usize = 1 << 20;
 /// A number's identifier is used again by the number that is larger by this (R2, R5).
 const IDENTIFIERS: u64 = 32_768;
 /// What a waiting message takes beside its topic and payload.
@@ -72,6 +70,8 @@ pub fn packet_id(number: u64) -> PacketId {
 pub struct Window {
     waiting: VecDeque<Item>,
     waiting_bytes: usize,
+    /// So many may wait; the next read is asked for below half of it.
+    waiting_max: usize,
     sent: BTreeMap<PacketId, Origin>,
     next_read: u64,
 }
@@ -87,11 +87,13 @@ impl Window {
 
     /// From which number on to read, if there is room for more.
     pub fn wants(&self, appended: u64) -> Option<u64> {
-        (self.waiting_bytes < WAITING_BYTES_MAX / 2 && self.next_read < appended).then_some(self.next_read)
+        let has_room = self.waiting.is_empty() || self.waiting_bytes < self.waiting_max / 2;
+        (has_room && self.next_read < appended).then_some(self.next_read)
     }
 
-    /// What a read brought, and where the next one goes on.
-    pub fn fill(&mut self, items: impl IntoIterator<Item = Item>, next_read: u64) {
+    /// What a read brought, where the next one goes on, and how many bytes may wait.
+    pub fn fill(&mut self, items: impl IntoIterator<Item = Item>, next_read: u64, waiting_max: usize) {
+        self.waiting_max = waiting_max;
         for item in items {
             self.waiting_bytes += bytes(&item);
             self.waiting.push_back(item);
@@ -195,7 +197,7 @@ mod tests {
         window.rewind(5);
         assert_eq!(window.wants(5), None);
         assert_eq!(window.wants(8), Some(5));
-        window.fill([item(5, QoS::AtLeastOnce), item(6, QoS::AtMostOnce)], 8);
+        window.fill([item(5, QoS::AtLeastOnce), item(6, QoS::AtMostOnce)], 8, 0);
         assert_eq!(window.wants(8), None);
         assert_eq!(window.front().unwrap().origin.number, 5);
         window.sent();
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn what_was_in_flight_goes_first() {
         let mut window = Window::default();
-        window.fill([item(1, QoS::AtMostOnce), item(2, QoS::ExactlyOnce), item(3, QoS::AtLeastOnce)], 4);
+        window.fill([item(1, QoS::AtMostOnce), item(2, QoS::ExactlyOnce), item(3, QoS::AtLeastOnce)], 4, 0);
         assert!(!window.bring_to_front(packet_id(3)), "order across QoS 1 and 2 is kept");
         assert!(window.bring_to_front(packet_id(2)));
         let order: Vec<_> = std::iter::from_fn(|| window.drop_front()).map(|item| item.origin.number).collect();
@@ -221,13 +223,14 @@ mod tests {
 
     #[test]
     fn reading_ahead_is_bounded() {
+        const MAX: usize = 100_000;
         let mut window = Window::default();
         let mut number = 0;
         while window.wants(u64::MAX).is_some() {
-            window.fill([item(number, QoS::AtLeastOnce)], number + 1);
+            window.fill([item(number, QoS::AtLeastOnce)], number + 1, MAX);
             number += 1;
         }
-        assert!(window.waiting_bytes <= WAITING_BYTES_MAX);
+        assert!((MAX / 2..MAX).contains(&window.waiting_bytes), "{}", window.waiting_bytes);
         while window.drop_front().is_some() {}
         assert_eq!(window.waiting_bytes, 0);
         window.rewind(3);
