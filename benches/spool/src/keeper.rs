@@ -156,14 +156,13 @@ impl Keeper {
     fn obey(&mut self, ask: Ask) {
         match ask {
             Ask::Read(from) => {
-                let (mut entries, mut next, mut bytes) = (Vec::new(), from, 0);
-                while bytes < READ_BYTES {
+                let (mut entries, mut next) = (Vec::new(), from);
+                for _ in 0..READ_PIECES {
                     let count = entries.len();
                     next = self.spool.read(next, READ_BYTES / READ_PIECES, &mut entries).expect("reads");
                     if entries.len() == count {
                         break;
                     }
-                    bytes += entries[count..].iter().map(Entry::bytes).sum::<usize>();
                     std::thread::yield_now();
                 }
                 self.spool.pin(next);

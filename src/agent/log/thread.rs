@@ -436,18 +436,16 @@ impl Keeper {
     }
 
     fn read(&mut self, from: u64) -> Chunk {
-        let (mut entries, mut next, mut bytes) = (Vec::new(), from, 0);
-        while bytes < self.read_bytes {
+        let (mut entries, mut next) = (Vec::new(), from);
+        for _ in 0..READ_PIECES {
             let count = entries.len();
             match self.spool.read(next, self.read_bytes / READ_PIECES, &mut entries) {
                 Ok(end) => next = end,
                 Err(error) => warn!("the buffer can't be read: {error}"),
             }
-            let piece = entries.get(count..).unwrap_or_default();
-            if piece.is_empty() {
+            if entries.len() == count {
                 break;
             }
-            bytes += piece.iter().map(|entry| entry.bytes().max(1)).sum::<usize>();
             std::thread::yield_now();
         }
         // What is read is sent: nothing of it may be dropped and named by a gap in between.
