@@ -26,6 +26,7 @@ use super::sabotage::{self, Fault};
 use super::scan::Mode;
 use super::state::{State, WINDOW};
 use super::storage::{Storage, StorageError};
+use super::times::Times;
 use super::types::{Damage, Drops, Gap, GapReason, Now, Options, WhenFull};
 
 /// After the disk failed it is tried again so much later; twice as long each time, up to the second.
@@ -70,6 +71,7 @@ pub struct Spool<S: Storage> {
     pub(super) closing: bool,
     pub(super) rng: Rng,
     pub(super) clock: AgeClock,
+    pub(super) times: Times,
     pub(super) now: Now,
     pub(super) urgent_since: Option<Duration>,
     /// Records are refused: no segment can be had for them.

@@ -127,6 +127,7 @@ impl<S: Storage> Spool<S> {
         self.now = now;
         let first = self.state.next;
         self.state.next = first.saturating_add(u64::from(messages));
+        self.times.add(first, time_ns);
         let body = ItemBody::Record { route: route.clone(), payload };
         self.pending.push(Item { first, count: messages, time_ns, body });
         self.urgent();
@@ -397,15 +398,17 @@ impl<S: Storage> Spool<S> {
         self.active.is_none() || self.pending.unwritten().is_some()
     }
 
+    /// Of what an earlier life left in closed segments, only the oldest in the segment is known.
     fn oldest_ns(&self) -> Option<i64> {
         let delivery = &self.state.delivery;
+        let time = |from: u64, oldest: Option<i64>| self.times.of(delivery.next_unsettled(from)).or(oldest);
         let closed = self.index.iter().find(|segment| delivery.unsettled_in(segment.first, segment.end) > 0);
         if let Some(segment) = closed {
-            return segment.oldest_ns;
+            return time(segment.first, segment.oldest_ns);
         }
         let active = self.active.as_ref().filter(|active| delivery.unsettled_in(active.header.first, self.end()) > 0);
         let pending = self.pending.iter().filter(|item| !delivery.is_done(item.first)).map(|item| item.time_ns);
-        active.and_then(|active| active.summary.oldest_ns()).or_else(|| pending.min())
+        active.and_then(|active| time(active.header.first, active.summary.oldest_ns())).or_else(|| pending.min())
     }
 
     /// What was dropped since the opening.

@@ -45,6 +45,7 @@ mod summary;
 mod survey;
 #[cfg(test)]
 mod testing;
+mod times;
 mod types;
 mod view;
 mod window;

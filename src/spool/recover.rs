@@ -23,6 +23,7 @@ use super::scan::Mode;
 use super::state::{Delivery, State};
 use super::storage::{Storage, StorageError, StorageErrorKind};
 use super::survey::{Closed, Deep, Found, NO_RUN, Survey, Tail, Values, survey};
+use super::times::Times;
 use super::types::{Damage, Drops, MAX_SIZE_MIN, Now, OpenError, Opened, Options};
 
 /// What is gathered before the first write.
@@ -146,6 +147,7 @@ impl<S: Storage> Spool<S> {
             closing: false,
             rng,
             clock: AgeClock::resume(found.stamp, now),
+            times: Times::default(),
             now,
             urgent_since: None,
             full: false,
@@ -241,6 +243,7 @@ impl<S: Storage> Spool<S> {
         let before = self.index.last().map(|segment| segment.last_run);
         let mut segment = found.segment(deep.next, deep.last_age_ms, None, deep.last_run.or(before).unwrap_or(NO_RUN));
         segment.oldest_ns = deep.summary.oldest_ns();
+        self.times.clone_from(&deep.times);
         let flushed = self.write_again((found.slot, deep.durable, deep.cut));
         if flushed.is_ok() && state_in_youngest {
             self.collect(u64::MAX);

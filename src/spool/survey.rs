@@ -16,6 +16,7 @@ use super::scan::{Mode, Scan, Step};
 use super::state::State;
 use super::storage::Storage;
 use super::summary::Summary;
+use super::times::Times;
 use super::types::OpenError;
 use super::window::Window;
 
@@ -79,6 +80,8 @@ pub(super) struct Deep {
     pub(super) missing: Vec<(u64, u64, Option<Run>, Option<Run>)>,
     /// Age clock at the last record.
     pub(super) last_age_ms: u64,
+    /// Of its records.
+    pub(super) times: Times,
     /// Bytes of routes, records and gaps.
     pub(super) dense: u32,
 }
@@ -238,6 +241,7 @@ impl Deep {
             damage: Vec::new(),
             missing: Vec::new(),
             last_age_ms: header.age_ms,
+            times: Times::default(),
             dense: 0,
         }
     }
@@ -266,6 +270,7 @@ impl Deep {
                 let source = sources.get(&head.route).cloned().unwrap_or_else(|| Arc::from(""));
                 self.summary.add_record(&run, &source, head.first, head.count, head.time_ns);
                 self.last_age_ms = self.stamp.age_ms;
+                self.times.add(head.first, head.time_ns);
             }
             Kind::Route => {
                 if let Some(name) = Take::new(body).name() {

@@ -368,3 +368,20 @@ fn a_read_holds_little_more_than_was_asked_for() {
     };
     assert_eq!(entries.iter().filter_map(of).collect::<Vec<_>>(), all);
 }
+
+/// What was taken long ago and is acknowledged makes nothing old, also in the segment that is gone on with.
+#[test]
+fn the_oldest_is_the_oldest_that_waits() {
+    let (mut spool, _) = open(Sim::default());
+    for second in 0..100 {
+        spool.append(at(second), &route("a"), 1, second as i64, b"reading").expect("fits");
+    }
+    spool.done_all(1..91);
+    spool.sync(at(100)).expect("flushes");
+    assert_eq!(spool.stats().oldest_ns, Some(90));
+    let (mut spool, _) = open(spool.close(at(100)).expect("closes"));
+    assert_eq!(spool.stats().oldest_ns, Some(90));
+    spool.append(at(1), &route("a"), 1, 200, b"reading").expect("fits");
+    spool.done_all(91..101);
+    assert_eq!(spool.stats().oldest_ns, Some(200));
+}
