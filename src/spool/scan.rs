@@ -197,13 +197,19 @@ impl Scan {
         self.mode == Mode::Tail && same_run && commit.first > self.next && commit.durable <= self.frames_end
     }
 
-    /// The numbers that were missing just now are settled in no state: then this frame was written behind one that is not
-    /// there, and the log ends before it, unless something says that this place was durable. Gives how it goes on then.
-    pub(crate) fn doubt<S: Storage>(&mut self, storage: &mut S) -> Option<Step> {
-        let (end, next) = self.doubtful.take().filter(|_| self.mode == Mode::Tail)?;
-        self.pending = None;
-        (self.offset, self.frames_end, self.next) = (end, end, next);
-        Some(self.resync(storage))
+    /// [`Self::step`] for who knows the state so far: where numbers are missing that are not settled in it, the frame behind
+    /// them was written behind one that is not there, and the log ends before it, unless something says that this place was
+    /// durable.
+    pub(crate) fn step_with<S: Storage>(&mut self, storage: &mut S, settled: impl Fn(u64, u64) -> bool) -> Step {
+        let step = self.step(storage);
+        match (step, self.doubtful, self.mode) {
+            (Step::Missing { from, to, .. }, Some((end, next)), Mode::Tail) if !settled(from, to) => {
+                (self.pending, self.doubtful) = (None, None);
+                (self.offset, self.frames_end, self.next) = (end, end, next);
+                self.resync(storage)
+            }
+            _ => step,
+        }
     }
 
     fn enter(&mut self, commit: Commit) {

@@ -186,13 +186,7 @@ impl Found {
         let mut deep = Deep::new(&self.header);
         let mut sources: BTreeMap<u16, Arc<str>> = BTreeMap::new();
         loop {
-            let mut step = scan.step(storage);
-            if let Step::Missing { from, to, .. } = step
-                && !deep.settles(from, to)
-            {
-                step = scan.doubt(storage).unwrap_or(step);
-            }
-            match step {
+            match scan.step_with(storage, |from, to| deep.settles(from, to)) {
                 Step::Commit { commit, new_run } => {
                     if new_run {
                         sources.clear();

@@ -261,13 +261,8 @@ impl<S: Storage> View<S> {
         let mut entered = false;
         loop {
             let unreadable = scan.unreadable();
-            let mut step = scan.step(&mut self.spool.storage);
-            if let Step::Missing { from, to, .. } = step
-                && self.spool.state.delivery.unsettled_in(from, to) > 0
-            {
-                step = scan.doubt(&mut self.spool.storage).unwrap_or(step);
-            }
-            match step {
+            let delivery = &self.spool.state.delivery;
+            match scan.step_with(&mut self.spool.storage, |from, to| delivery.unsettled_in(from, to) == 0) {
                 Step::Damage { from, to } => {
                     let what = if scan.unreadable() > unreadable { "can't be read" } else { DAMAGED };
                     let (from, to) = (u64::from(from), u64::from(to));
